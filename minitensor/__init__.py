@@ -1,0 +1,48 @@
+"""minitensor: plain NumPy, differentiated; and derivations that are checked step by step."""
+
+from importlib import import_module as _import_module
+from pathlib import Path as _Path
+
+from numpy import bool_, float16, float32, float64, int8, int16, int32, int64, uint8
+
+from minitensor import autograd, errors, ops
+from minitensor.arrays import get_default_device, get_default_dtype, set_default_device, set_default_dtype
+from minitensor.autograd import enable_grad, grad, is_grad_enabled, no_grad
+from minitensor.creation import (
+    arange,
+    eye,
+    full,
+    full_like,
+    linspace,
+    manual_seed,
+    ones,
+    ones_like,
+    rand,
+    randint,
+    randn,
+    tensor,
+    zeros,
+    zeros_like,
+)
+from minitensor.ops import *  # noqa: F403
+from minitensor.primitive import primitive
+from minitensor.tensor import Tensor
+from minitensor.version import __version__
+
+
+# In a checkout nn/ stands beside minitensor/, not inside it: these two lines let minitensor.nn be found there too.
+if not (_Path(__file__).parent / "nn").is_dir():
+    __path__.append(str(_Path(__file__).parent.parent))
+
+__all__ = [
+    "Tensor", "__version__", "arange", "autograd", "bool_", "draw", "enable_grad", "errors", "eye", "float16", "float32", "float64", "full", "full_like",
+    "get_default_device", "get_default_dtype", "grad", "int16", "int32", "int64", "int8", "is_grad_enabled", "linspace", "manual_seed",
+    "nn", "no_grad", "ones", "ones_like", "ops", "primitive", "rand", "randint", "randn", "set_default_device", "set_default_dtype",
+    "tensor", "uint8", "zeros", "zeros_like", *ops.__all__,
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    if name == "nn":  # the one exception to the direction of imports: mt.nn works after `import minitensor`
+        return _import_module("minitensor.nn")
+    raise AttributeError(f"module 'minitensor' has no attribute {name!r}")

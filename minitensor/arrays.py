@@ -1,0 +1,188 @@
+"""NumPy or CuPy: which module owns an array, where arrays live, which dtype numbers get. The only file that imports CuPy."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from minitensor.errors import DeviceError, DTypeError
+
+Array = Any  # numpy.ndarray, cupy.ndarray, or anything that implements NumPy's protocols
+
+_defaults: dict[str, Any] = {"dtype": np.dtype(np.float32), "device": "cpu"}
+
+
+class ShapeDtype:
+    """What is known of an array whose values are not kept."""
+
+    __slots__ = ("dtype", "shape")
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
+        self.shape, self.dtype = shape, dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+
+def get_default_dtype() -> np.dtype[Any]:
+    """The dtype that Python floats get.
+
+    >>> get_default_dtype()
+    dtype('float32')
+    """
+    return _defaults["dtype"]  # type: ignore[no-any-return]
+
+
+def set_default_dtype(dtype: Any) -> None:
+    """Let Python floats become ``dtype`` (float16, float32 or float64) from now on.
+
+    >>> set_default_dtype(np.float64); get_default_dtype()
+    dtype('float64')
+    >>> set_default_dtype(np.float32)
+    """
+    dtype = np.dtype(dtype)
+    if dtype.kind != "f":
+        raise DTypeError(f"set_default_dtype: a floating dtype is needed, got {dtype}")
+    _defaults["dtype"] = dtype
+
+
+def get_default_device() -> str:
+    """Where new Tensors are made: ``"cpu"`` unless `set_default_device` said otherwise."""
+    return _defaults["device"]  # type: ignore[no-any-return]
+
+
+def set_default_device(device: str) -> None:
+    """Make new Tensors on ``device`` from now on; raises `DeviceError` when it is not there."""
+    _defaults["device"] = parse_device(device)
+
+
+def cupy_module() -> ModuleType:
+    """CuPy with a GPU behind it, or a `DeviceError` that says which of the two is missing."""
+    try:
+        import cupy
+    except ImportError as error:
+        raise DeviceError(
+            "device 'cuda' needs CuPy, which is not installed: pip install cupy-cuda12x (CUDA 12) or cupy-cuda13x (CUDA 13)"
+        ) from error
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:  # CuPy raises its own CUDARuntimeError, which cannot be named without a GPU driver
+        raise DeviceError(f"device 'cuda': CuPy is installed but finds no GPU ({error}); use device='cpu'") from error
+    if count == 0:
+        raise DeviceError("device 'cuda': CuPy is installed but finds no GPU; use device='cpu'")
+    return cupy  # type: ignore[no-any-return]
+
+
+def parse_device(device: Any) -> str:
+    """The normal form of a device's name: ``"cpu"`` or ``"cuda:N"``; None means the default device.
+
+    >>> parse_device("cpu"), parse_device(None)
+    ('cpu', 'cpu')
+    """
+    if device is None:
+        return get_default_device()
+    found = re.fullmatch(r"(cpu)|cuda(?::(\d+))?", str(device))
+    if not found:
+        raise DeviceError(f"device {device!r} is unknown: use 'cpu', 'cuda' or 'cuda:N'")
+    if found[1]:
+        return "cpu"
+    index, count = int(found[2] or 0), cupy_module().cuda.runtime.getDeviceCount()
+    if index >= count:
+        raise DeviceError(f"device 'cuda:{index}' is not there: CuPy finds {count} GPU(s)")
+    return f"cuda:{index}"
+
+
+def is_cupy(value: Any) -> bool:
+    """True for a ``cupy.ndarray``; never imports CuPy."""
+    cupy = sys.modules.get("cupy")
+    return cupy is not None and isinstance(value, cupy.ndarray)
+
+
+def array_module(array: Array) -> ModuleType:
+    """``numpy`` or ``cupy``, whichever made the array."""
+    return sys.modules["cupy"] if is_cupy(array) else np
+
+
+def device_of(array: Array) -> str:
+    """``"cpu"`` or ``"cuda:N"``."""
+    return f"cuda:{array.device.id}" if is_cupy(array) else "cpu"
+
+
+def on_device(device: Any) -> tuple[ModuleType, AbstractContextManager[Any]]:
+    """The array module for a device and the context in which to call it.
+
+    >>> module, context = on_device("cpu")
+    >>> with context:
+    ...     module.zeros(2)
+    array([0., 0.])
+    """
+    name = parse_device(device)
+    if name == "cpu":
+        return np, nullcontext()
+    cupy = cupy_module()
+    return cupy, cupy.cuda.Device(int(name.partition(":")[2]))
+
+
+def to_device(array: Array, device: Any) -> Array:
+    """The array on ``device``: itself when it is there already, else a copy."""
+    name = parse_device(device)
+    if device_of(array) == name:
+        return array
+    if name == "cpu":
+        return sys.modules["cupy"].asnumpy(array)
+    module, context = on_device(name)
+    with context:
+        return module.asarray(array)
+
+
+def as_array(value: Any) -> Array:
+    """NumPy's reductions return scalars: make them 0-d arrays again; leave every kind of array as it is."""
+    return value if hasattr(value, "__array_function__") else np.asarray(value)
+
+
+def new_array(data: Any, dtype: Any = None, device: Any = None) -> Array:
+    """A new array from numbers, nested lists or an array; arrays keep their dtype, Python floats get the default dtype."""
+    if not hasattr(data, "__array_function__"):
+        if not isinstance(data, np.generic):
+            dtype = get_default_dtype() if dtype is None and _first_number(data) is float else dtype
+        data = np.array(data, dtype=dtype)
+    if device is None:
+        device = device_of(data) if is_cupy(data) else get_default_device()
+    moved = to_device(data, device)
+    array = moved.astype(data.dtype if dtype is None else dtype, copy=True)
+    if array.dtype.kind not in "biufc":
+        raise DTypeError(f"tensor: numbers are needed, got dtype {array.dtype} from {type(data).__name__}")
+    return array
+
+
+def _first_number(data: Any) -> type:
+    while isinstance(data, (list, tuple)) and data:
+        data = data[0]
+    # An empty list holds no number; like PyTorch, it becomes floating
+    return float if isinstance(data, (list, tuple)) else type(data)
+
+
+def cast(array: Array, dtype: Any) -> Array:
+    """``array.astype(dtype)``, which NumPy 2.0 has as a method only."""
+    return array.astype(dtype)
+
+
+def read_only(array: Array) -> Array:
+    """A view that refuses writing. CuPy has no such flag: there it is the user's duty not to write."""
+    view = array.view()
+    if isinstance(view, np.ndarray):
+        view.flags.writeable = False
+    return view

@@ -1,0 +1,149 @@
+"""Rounded: an array that carries a bound of its rounding error, so that a tolerance is computed instead of guessed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
+
+from minitensor.errors import UnsupportedError
+
+
+class Rounded:
+    """A value and a bound: |value - exact| <= bound, elementwise, to first order in the unit roundoff u.
+
+    Every operation of the computation under test is done once more on the same numbers in the same dtype, and beside it the
+    bound is carried along (running error analysis: Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.3):
+
+        fl(a + b)    bound  e_a + e_b                 + u |result|
+        fl(a * b)    bound  |a| e_b + |b| e_a + e_a e_b + u |result|
+        fl(a / b)    bound  (e_a + |a/b| e_b) / (|b| - e_b) + u |result|
+        fl(sqrt a)   bound  e_a / (sqrt a + sqrt(a - e_a)) + u |result|
+        fl(sum a)    bound  sum e_a + k u sum |a|,  k additions on the longest path of NumPy's pairwise summation
+
+    It implements NumPy's protocols, so formulas and whole graphs run on it as they are. Inputs are exact: their bound is 0.
+
+    >>> x = Rounded(np.float32([1.0, 3.0]))
+    >>> y = x / 3
+    >>> bool(np.all(abs(y.value - np.array([1 / 3, 1.0])) <= y.bound)), y.bound.max() < 1e-7
+    (True, np.True_)
+    """
+
+    def __init__(self, value: Any, bound: Any = 0.0) -> None:
+        self.value = np.asarray(value)
+        self.bound = np.broadcast_to(np.asarray(bound, np.float64), self.value.shape)
+
+    shape = property(lambda self: self.value.shape)
+    ndim = property(lambda self: self.value.ndim)
+    size = property(lambda self: self.value.size)
+    dtype = property(lambda self: self.value.dtype)
+
+    def __repr__(self) -> str:
+        return f"Rounded({self.value!r}, bound={self.bound!r})"
+
+    def view(self) -> Rounded:
+        return self
+
+    def copy(self) -> Rounded:
+        return self
+
+    def astype(self, dtype: Any, copy: bool = True) -> Rounded:
+        value = self.value.astype(dtype)
+        return Rounded(value, self.bound if np.can_cast(self.dtype, dtype) else self.bound + _roundoff(value))
+
+    def reshape(self, *shape: Any) -> Rounded:
+        value = self.value.reshape(*shape)
+        return Rounded(value, self.bound.reshape(value.shape))
+
+    def __getitem__(self, index: Any) -> Rounded:
+        return Rounded(self.value[index], self.bound[index])
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Rounded:
+        magnitude = np.sum(np.abs(self.value), axis=axis, keepdims=keepdims, dtype=np.float64)
+        bound = np.sum(self.bound, axis=axis, keepdims=keepdims) + _additions(self.shape, axis) * _unit(self.dtype) * magnitude
+        return Rounded(self.value.sum(axis=axis, keepdims=keepdims), bound)
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Rounded:
+        total = self.sum(axis=axis, keepdims=keepdims)
+        return total / (self.size // max(total.size, 1))
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **params: Any) -> Rounded:
+        if method != "__call__" or params or ufunc not in _PROPAGATED:
+            raise UnsupportedError(f"Rounded: no error bound is known for np.{ufunc.__name__}")
+        operands = [x if isinstance(x, Rounded) else Rounded(x) for x in inputs]
+        value = ufunc(*(x.value if isinstance(x, Rounded) else x for x in inputs))
+        return Rounded(value, _PROPAGATED[ufunc](value, *operands) + _roundoff(value))
+
+    def __array_function__(self, function: Any, types: Any, args: Any, params: Any) -> Rounded:
+        if function not in _FUNCTIONS:
+            raise UnsupportedError(f"Rounded: no error bound is known for np.{function.__name__}")
+        return _FUNCTIONS[function](*args, **params)  # type: ignore[no-any-return]
+
+    __add__ = lambda self, other: np.add(self, other)  # noqa: E731
+    __radd__ = lambda self, other: np.add(other, self)  # noqa: E731
+    __sub__ = lambda self, other: np.subtract(self, other)  # noqa: E731
+    __rsub__ = lambda self, other: np.subtract(other, self)  # noqa: E731
+    __mul__ = lambda self, other: np.multiply(self, other)  # noqa: E731
+    __rmul__ = lambda self, other: np.multiply(other, self)  # noqa: E731
+    __truediv__ = lambda self, other: np.divide(self, other)  # noqa: E731
+    __rtruediv__ = lambda self, other: np.divide(other, self)  # noqa: E731
+    __neg__ = lambda self: np.negative(self)  # noqa: E731
+
+
+def _unit(dtype: Any) -> float:
+    """The unit roundoff: half the gap between 1 and the next number."""
+    return float(np.finfo(dtype).eps) / 2
+
+
+def _roundoff(value: Any) -> Any:
+    """What one rounding to nearest can change, gradual underflow included; numbers beyond the largest are not bounded."""
+    limits = np.finfo(value.dtype)
+    return np.where(
+        np.isfinite(value), np.maximum(np.abs(value, dtype=np.float64) * _unit(value.dtype), float(limits.smallest_subnormal) / 2), np.inf
+    )
+
+
+def _additions(shape: tuple[int, ...], axis: Any) -> int:
+    """The longest path through NumPy's sum: pairwise over the reduced axes that lie innermost, one by one over the rest.
+
+    A block of up to 128 numbers is summed by 8 accumulators (15 additions each, then 3 levels); blocks are joined in a binary tree.
+    """
+    axes = set(range(len(shape)) if axis is None else normalize_axis_tuple(axis, len(shape)))
+    inner, outer = 1, 1
+    innermost = True
+    for i in reversed(range(len(shape))):
+        innermost = innermost and i in axes
+        if i in axes:
+            inner, outer = (inner * shape[i], outer) if innermost else (inner, outer * shape[i])
+    pairwise = inner - 1 if inner < 8 else 18 + max(0, math.ceil(math.log2(inner / 128)))
+    return pairwise + outer - 1
+
+
+def _divide(value: Any, a: Rounded, b: Rounded) -> Any:
+    room = np.abs(b.value, dtype=np.float64) - b.bound
+    return np.where(room > 0, (a.bound + np.abs(value) * b.bound) / np.where(room > 0, room, 1), np.inf)
+
+
+def _sqrt(value: Any, a: Rounded) -> Any:
+    below = np.sqrt(np.maximum(a.value.astype(np.float64) - a.bound, 0))
+    path = value + below
+    return np.where(path > 0, a.bound / np.where(path > 0, path, 1), np.sqrt(a.bound))
+
+
+_PROPAGATED = {
+    np.add: lambda _value, a, b: a.bound + b.bound,
+    np.subtract: lambda _value, a, b: a.bound + b.bound,
+    np.multiply: lambda _value, a, b: np.abs(a.value) * b.bound + np.abs(b.value) * a.bound + a.bound * b.bound,
+    np.divide: _divide,
+    np.negative: lambda _value, a: a.bound,
+    np.sqrt: _sqrt,
+}
+
+_FUNCTIONS = {
+    np.sum: lambda a, axis=None, keepdims=False: a.sum(axis, keepdims),
+    np.mean: lambda a, axis=None, keepdims=False: a.mean(axis, keepdims),
+    np.broadcast_to: lambda a, shape: Rounded(np.broadcast_to(a.value, shape), np.broadcast_to(a.bound, shape)),
+    np.ones_like: lambda a: Rounded(np.ones_like(a.value)),
+}

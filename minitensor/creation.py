@@ -1,0 +1,132 @@
+"""Tensors from nothing: filled, counted, drawn at random. Every function takes ``dtype=None, device=None, requires_grad=False``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minitensor import arrays
+from minitensor.errors import DTypeError
+from minitensor.tensor import Tensor, wrap
+
+_random = np.random.default_rng()
+
+
+def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A Tensor with a copy of ``data``; see `Tensor`.
+
+    >>> tensor([[1, 2], [3, 4]]).dtype, tensor(1.5).dtype
+    (dtype('int64'), dtype('float32'))
+    """
+    return Tensor(data, dtype, device, requires_grad)
+
+
+def _made(name: str, args: tuple[Any, ...], dtype: Any, device: Any, requires_grad: bool) -> Tensor:
+    module, context = arrays.on_device(device)
+    with context:
+        made = wrap(getattr(module, name)(*args, dtype=dtype))
+    made.requires_grad = requires_grad
+    return made
+
+
+def _shape(given: tuple[Any, ...]) -> tuple[int, ...]:
+    return tuple(given[0]) if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
+
+
+def zeros(*shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """0 everywhere; the shape as a tuple or as arguments.
+
+    >>> zeros(2, 3).shape
+    (2, 3)
+    """
+    return _made("zeros", (_shape(shape),), dtype or arrays.get_default_dtype(), device, requires_grad)
+
+
+def ones(*shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """1 everywhere; the shape as a tuple or as arguments."""
+    return _made("ones", (_shape(shape),), dtype or arrays.get_default_dtype(), device, requires_grad)
+
+
+def full(shape: Any, fill_value: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """``fill_value`` everywhere; its kind decides the dtype when none is given.
+
+    >>> full((2,), 7)
+    tensor([7, 7])
+    """
+    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    return _made("full", (shape, fill_value), dtype or arrays.new_array(fill_value, device="cpu").dtype, device, requires_grad)
+
+
+def arange(*limits: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """``arange(stop)``, ``arange(start, stop[, step])``: integers unless a limit is a float.
+
+    >>> arange(3), arange(0.0, 1.0, 0.5)
+    (tensor([0, 1, 2]), tensor([0. , 0.5]))
+    """
+    floating = any(isinstance(limit, float) for limit in limits)
+    return _made("arange", limits, dtype or (arrays.get_default_dtype() if floating else np.int64), device, requires_grad)
+
+
+def linspace(start: float, stop: float, num: int, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """``num`` numbers from ``start`` to ``stop``, both included.
+
+    >>> linspace(0, 1, 3)
+    tensor([0. , 0.5, 1. ])
+    """
+    return _made("linspace", (start, stop, num), dtype or arrays.get_default_dtype(), device, requires_grad)
+
+
+def eye(n: int, m: int | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """1 on the diagonal of an (n, m) matrix, 0 elsewhere."""
+    return _made("eye", (n, m), dtype or arrays.get_default_dtype(), device, requires_grad)
+
+
+def zeros_like(other: Tensor, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """0 in the shape, dtype and device of ``other``."""
+    return full_like(other, 0, dtype, requires_grad)
+
+
+def ones_like(other: Tensor, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """1 in the shape, dtype and device of ``other``."""
+    return full_like(other, 1, dtype, requires_grad)
+
+
+def full_like(other: Tensor, fill_value: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """``fill_value`` in the shape, dtype and device of ``other``."""
+    made = wrap(np.full_like(other._data, fill_value, dtype=dtype))
+    made.requires_grad = requires_grad
+    return made
+
+
+def manual_seed(seed: int) -> None:
+    """Start the random numbers of this package anew; NumPy's own generators are left alone.
+
+    >>> manual_seed(0); a = randn(3)
+    >>> manual_seed(0); bool((randn(3) == a).numpy().all())
+    True
+    """
+    global _random
+    _random = np.random.default_rng(seed)
+
+
+def _drawn(values: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
+    # Drawn on the CPU and then moved, so that a seed gives the same numbers on every device
+    return Tensor(np.asarray(values), dtype or arrays.get_default_dtype(), device, requires_grad)
+
+
+def randn(*shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Standard normal numbers; the shape as a tuple or as arguments."""
+    return _drawn(_random.standard_normal(_shape(shape)), dtype, device, requires_grad)
+
+
+def rand(*shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Uniform numbers in [0, 1); the shape as a tuple or as arguments."""
+    return _drawn(_random.random(_shape(shape)), dtype, device, requires_grad)
+
+
+def randint(low: int, high: int, size: Any, dtype: Any = np.int64, device: Any = None) -> Tensor:
+    """Uniform integers in [low, high)."""
+    if np.dtype(dtype).kind not in "iu":
+        raise DTypeError(f"randint: an integer dtype is needed, got {np.dtype(dtype)}")
+    return _drawn(_random.integers(low, high, size), dtype, device, False)

@@ -1,0 +1,443 @@
+"""class Tensor: an array, its gradient and its place in the graph; operators and NumPy's protocols. No mathematics.
+
+What an operation does stands in the rule table: `DISPATCH` maps a NumPy function to the primitive that serves it for Tensors, and the
+operators below are spellings of it (``a + b`` is ``DISPATCH[np.add](a, b)``). `minitensor.primitive` fills the table.
+"""
+
+from __future__ import annotations
+
+import operator
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, SupportsIndex
+
+import numpy as np
+
+from minitensor import arrays
+from minitensor.arrays import Array, ShapeDtype
+from minitensor.errors import DTypeError, GraphError, ShapeError, UnsupportedError
+
+DISPATCH: dict[Callable[..., Any], Callable[..., Any]] = {}
+
+
+class Leaf(ShapeDtype):
+    """The end of a graph: where the gradient of a Tensor that the user made is gathered.
+
+    It refers to its Tensor weakly, so that Tensor and Leaf form no circle and reference counting frees both.
+    """
+
+    __slots__ = ("tensor",)
+    edges: tuple[()] = ()
+    name = "leaf"
+
+    def __init__(self, tensor: Tensor) -> None:
+        super().__init__(tensor.shape, tensor.dtype)
+        self.tensor = weakref.ref(tensor)
+
+
+class Tensor:
+    """An n-dimensional array that remembers how it was computed.
+
+    ``Tensor(data, dtype=None, device=None, requires_grad=False)`` copies ``data`` (numbers, nested lists, an array or a Tensor). Python
+    floats become `get_default_dtype()`, Python ints int64; arrays keep their dtype. `DTypeError` when something other than a
+    floating dtype is to require a gradient.
+
+    >>> import numpy as np
+    >>> x = Tensor([1.0, 2.0], requires_grad=True)
+    >>> y = np.sum(x * np.exp(x))        # plain NumPy records itself
+    >>> y.backward()
+    >>> x.grad                           # (1 + x) exp(x)
+    tensor([ 5.4366, 22.1672])
+    """
+
+    __slots__ = ("__weakref__", "_data", "_grad", "_node")
+    _data: Array
+    _grad: Tensor | None
+    _node: Any  # Leaf, minitensor.primitive.Node, or None when no gradient is required
+
+    def __init__(self, data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> None:
+        self._data = arrays.new_array(data._data if isinstance(data, Tensor) else data, dtype, device)
+        self._grad = self._node = None
+        self.requires_grad = requires_grad
+
+    # -- what it is ---------------------------------------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> Array:
+        """The values, as a read-only view; assigning gives the Tensor new values of the same shape (a graph recorded before keeps the old)."""
+        return arrays.read_only(self._data)
+
+    @data.setter
+    def data(self, values: Any) -> None:
+        self._refuse_inner("data = ...")
+        array = arrays.new_array(values._data if isinstance(values, Tensor) else values, self.dtype, self.device)
+        if array.shape != self.shape:
+            raise ShapeError(f"data = ...: the Tensor has shape {self.shape}, the new values {array.shape}")
+        self._data = array
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward` gathered, of the same shape and dtype; None before, and may be set to None."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None and (not isinstance(value, Tensor) or value.shape != self.shape):
+            raise ShapeError(f"grad = ...: None or a Tensor of shape {self.shape} is needed, got {value!r}")
+        self._grad = value
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether operations on this Tensor are recorded."""
+        return self._node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if bool(value) == self.requires_grad:
+            return
+        if not self.is_leaf:
+            raise GraphError(
+                "requires_grad can only be changed on a Tensor that no operation made; use .detach() for a copy without gradient"
+            )
+        if value and self.dtype.kind != "f":
+            raise DTypeError(f"only floating Tensors can require a gradient, this one is {self.dtype}; use .astype(mt.float32)")
+        self._node = Leaf(self) if value else None
+
+    @property
+    def is_leaf(self) -> bool:
+        """True unless a recorded operation made this Tensor."""
+        return self._node is None or isinstance(self._node, Leaf)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of every axis."""
+        return self._data.shape  # type: ignore[no-any-return]
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return self._data.ndim  # type: ignore[no-any-return]
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self._data.size  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """NumPy's dtype of the elements."""
+        return self._data.dtype  # type: ignore[no-any-return]
+
+    @property
+    def device(self) -> str:
+        """``"cpu"`` or ``"cuda:N"``."""
+        return arrays.device_of(self._data)
+
+    @property
+    def T(self) -> Tensor:
+        """The axes in reverse order."""
+        return self.transpose()
+
+    # -- ways out -----------------------------------------------------------------------------------------------------------------
+
+    def detach(self) -> Tensor:
+        """The same values without a graph; no copy is made, and none is needed, because operations never write into their inputs."""
+        return wrap(self._data)
+
+    def numpy(self) -> Array:
+        """A read-only NumPy view; raises `UnsupportedError` where a gradient or a device would be lost in silence."""
+        return self.__array__()
+
+    def item(self) -> Any:
+        """The one element as a Python number; `ShapeError` when there is not exactly one."""
+        if self.size != 1:
+            raise ShapeError(f"item(): one element is needed, this Tensor has shape {self.shape}")
+        return self._data.item()
+
+    def tolist(self) -> Any:
+        """Nested lists of Python numbers."""
+        return self._data.tolist()
+
+    def to(self, target: Any) -> Tensor:
+        """On another device (``"cpu"``, ``"cuda"``, ``"cuda:1"``) or of another dtype; itself when nothing changes."""
+        if not isinstance(target, str) or not target.startswith(("cpu", "cuda")):
+            return self if np.dtype(target) == self.dtype else self.astype(target)
+        return self if arrays.parse_device(target) == self.device else DISPATCH[arrays.to_device](self, target)  # type: ignore[no-any-return]
+
+    def cpu(self) -> Tensor:
+        """On the CPU."""
+        return self.to("cpu")
+
+    def cuda(self) -> Tensor:
+        """On the first GPU."""
+        return self.to("cuda")
+
+    def backward(self, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False) -> None:
+        """Add d self / d leaf, contracted with the cotangent ``gradient``, to the ``.grad`` of every leaf.
+
+        ``gradient`` has this Tensor's shape and may be left out for one element. The graph is released on the way unless
+        ``retain_graph`` (default: ``create_graph``); with ``create_graph`` the gradients are themselves differentiable. Raises
+        `GraphError` without a graph, through a released graph, or without a cotangent for several elements.
+
+        >>> x = Tensor([3.0], requires_grad=True)
+        >>> (x * x).backward(); x.grad
+        tensor([6.])
+        """
+        DISPATCH[Tensor.backward](self, gradient, retain_graph, create_graph)
+
+    # -- writing ------------------------------------------------------------------------------------------------------------------
+
+    def __setitem__(self, index: Any, values: Any) -> None:
+        """``t[index] = values``, on a copy: a graph recorded before keeps the old array."""
+        if self.requires_grad and DISPATCH[Tensor.__setitem__]():
+            raise GraphError("t[...] = values on a Tensor that requires grad is not recorded; write under mt.no_grad()")
+        self._refuse_inner("t[...] = ...")
+        array = self._data.copy()
+        array[_plain_index(index)] = values._data if isinstance(values, Tensor) else values
+        self._data = array
+
+    def _refuse_inner(self, what: str) -> None:
+        if not self.is_leaf:
+            raise GraphError(
+                f"{what}: this Tensor was made by the operation {self._node.name!r}, and its graph needs the value; use .detach() first"
+            )
+
+    # -- NumPy's protocols --------------------------------------------------------------------------------------------------------
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **params: Any) -> Any:
+        """NEP 13: ``np.exp(t)``, ``np.ones(3) * t``."""
+        if method != "__call__":
+            raise UnsupportedError(
+                f"np.{ufunc.__name__}.{method} has no derivative rule in minitensor; use the function of that name, such as np.sum"
+            )
+        return _served(ufunc)(*inputs, **params)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, params: Any) -> Any:
+        """NEP 18: ``np.mean(t, axis=1)``."""
+        return _served(function)(*args, **params)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if self.requires_grad:
+            raise UnsupportedError(
+                "this Tensor requires grad, and a NumPy array would forget its graph: use t.detach() for the values, or a NumPy function on t itself"
+            )
+        if self.device != "cpu":
+            raise UnsupportedError(f"this Tensor lives on {self.device!r}: use t.cpu() first")
+        return np.array(self._data, dtype, copy=True) if copy else np.asarray(arrays.read_only(self._data), dtype)
+
+    # -- Python's protocols -------------------------------------------------------------------------------------------------------
+
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        prefix = "tensor("
+        values = arrays.to_device(self._data, "cpu")
+        body = np.array2string(values, separator=", ", prefix=prefix, precision=4) if isinstance(values, np.ndarray) else repr(values)
+        notes = [] if self.size else [f"shape={self.shape}"]
+        if self.dtype not in (arrays.get_default_dtype(), np.int64, np.bool_):
+            notes.append(f"dtype={self.dtype}")
+        if self.device != "cpu":
+            notes.append(f"device={self.device!r}")
+        if self.requires_grad:
+            notes.append("requires_grad=True" if self.is_leaf else f"grad_fn=<{self._node.name}>")
+        return prefix + ", ".join([body, *notes]) + ")"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a 0-d Tensor")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __contains__(self, value: Any) -> bool:
+        return bool((self == value)._data.any())
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(f"the truth value of a Tensor of shape {self.shape} is ambiguous: compare, then reduce with np.any or np.all")
+        return bool(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu":
+            raise TypeError(f"an index must be an integer, this Tensor is {self.dtype}")
+        return int(self.item())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if not self.is_leaf:
+            raise GraphError("only Tensors that no operation made can be copied deeply; use .detach() first")
+        new = type(self).__new__(type(self))
+        new._data, new._grad, new._node = self._data.copy(), None, None
+        memo[id(self)] = new
+        if self._grad is not None:
+            new._grad = wrap(self._grad._data.copy())
+        new.requires_grad = self.requires_grad
+        return new
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled and copied by value: a graph does not travel."""
+        if not self.is_leaf:
+            raise GraphError("a Tensor with a graph cannot be copied or pickled; use .detach() first")
+        return _rebuild, (type(self), arrays.to_device(self._data, "cpu"), self.device, self.requires_grad)
+
+    # -- operators: spellings of the table ----------------------------------------------------------------------------------------
+
+    def __add__(self, other: Any) -> Tensor:
+        return DISPATCH[np.add](self, other)  # type: ignore[no-any-return]
+
+    def __radd__(self, other: Any) -> Tensor:
+        return DISPATCH[np.add](other, self)  # type: ignore[no-any-return]
+
+    def __sub__(self, other: Any) -> Tensor:
+        return DISPATCH[np.subtract](self, other)  # type: ignore[no-any-return]
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return DISPATCH[np.subtract](other, self)  # type: ignore[no-any-return]
+
+    def __mul__(self, other: Any) -> Tensor:
+        return DISPATCH[np.multiply](self, other)  # type: ignore[no-any-return]
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return DISPATCH[np.multiply](other, self)  # type: ignore[no-any-return]
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return DISPATCH[np.divide](self, other)  # type: ignore[no-any-return]
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return DISPATCH[np.divide](other, self)  # type: ignore[no-any-return]
+
+    def __pow__(self, other: Any) -> Tensor:
+        return DISPATCH[np.power](self, other)  # type: ignore[no-any-return]
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return DISPATCH[np.power](other, self)  # type: ignore[no-any-return]
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return DISPATCH[np.matmul](self, other)  # type: ignore[no-any-return]
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return DISPATCH[np.matmul](other, self)  # type: ignore[no-any-return]
+
+    def __neg__(self) -> Tensor:
+        return DISPATCH[np.negative](self)  # type: ignore[no-any-return]
+
+    def __pos__(self) -> Tensor:
+        return DISPATCH[np.positive](self)  # type: ignore[no-any-return]
+
+    def __abs__(self) -> Tensor:
+        return DISPATCH[np.absolute](self)  # type: ignore[no-any-return]
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return DISPATCH[operator.getitem](self, _plain_index(index))  # type: ignore[no-any-return]
+
+    def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
+        return DISPATCH[np.equal](self, other)  # type: ignore[no-any-return]
+
+    def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
+        return DISPATCH[np.not_equal](self, other)  # type: ignore[no-any-return]
+
+    def __lt__(self, other: Any) -> Tensor:
+        return DISPATCH[np.less](self, other)  # type: ignore[no-any-return]
+
+    def __le__(self, other: Any) -> Tensor:
+        return DISPATCH[np.less_equal](self, other)  # type: ignore[no-any-return]
+
+    def __gt__(self, other: Any) -> Tensor:
+        return DISPATCH[np.greater](self, other)  # type: ignore[no-any-return]
+
+    def __ge__(self, other: Any) -> Tensor:
+        return DISPATCH[np.greater_equal](self, other)  # type: ignore[no-any-return]
+
+    def __and__(self, other: Any) -> Tensor:
+        return DISPATCH[np.bitwise_and](self, other)  # type: ignore[no-any-return]
+
+    def __or__(self, other: Any) -> Tensor:
+        return DISPATCH[np.bitwise_or](self, other)  # type: ignore[no-any-return]
+
+    def __invert__(self) -> Tensor:
+        return DISPATCH[np.invert](self)  # type: ignore[no-any-return]
+
+    # -- methods that NumPy's arrays have too: see the NumPy function of the same name. An unknown keyword, such as dim=, reaches
+    # the primitive, whose error names the keywords that have a rule. ---------------------------------------------------------------
+
+    def astype(self, dtype: Any) -> Tensor:
+        """The same values as ``dtype``; the gradient comes back in this Tensor's dtype."""
+        return DISPATCH[arrays.cast](self, np.dtype(dtype))  # type: ignore[no-any-return]
+
+    def sum(self, axis: Any = None, keepdims: bool = False, **unknown: Any) -> Tensor:
+        """`numpy.sum`"""
+        return DISPATCH[np.sum](self, axis=axis, keepdims=keepdims, **unknown)  # type: ignore[no-any-return]
+
+    def mean(self, axis: Any = None, keepdims: bool = False, **unknown: Any) -> Tensor:
+        """`numpy.mean`"""
+        return DISPATCH[np.mean](self, axis=axis, keepdims=keepdims, **unknown)  # type: ignore[no-any-return]
+
+    def var(self, axis: Any = None, ddof: float = 0, keepdims: bool = False, **unknown: Any) -> Tensor:
+        """`numpy.var`"""
+        return DISPATCH[np.var](self, axis=axis, ddof=ddof, keepdims=keepdims, **unknown)  # type: ignore[no-any-return]
+
+    def max(self, axis: Any = None, keepdims: bool = False, **unknown: Any) -> Tensor:
+        """`numpy.max`; elements that tie for the maximum share the gradient equally."""
+        return DISPATCH[np.max](self, axis=axis, keepdims=keepdims, **unknown)  # type: ignore[no-any-return]
+
+    def min(self, axis: Any = None, keepdims: bool = False, **unknown: Any) -> Tensor:
+        """`numpy.min`; elements that tie for the minimum share the gradient equally."""
+        return DISPATCH[np.min](self, axis=axis, keepdims=keepdims, **unknown)  # type: ignore[no-any-return]
+
+    def argmax(self, axis: Any = None) -> Tensor:
+        """`numpy.argmax`; integers, without gradient."""
+        return DISPATCH[np.argmax](self, axis=axis)  # type: ignore[no-any-return]
+
+    def reshape(self, *shape: SupportsIndex | tuple[int, ...]) -> Tensor:
+        """`numpy.reshape`, the shape as a tuple or as arguments."""
+        return DISPATCH[np.reshape](self, _axes(shape))  # type: ignore[no-any-return]
+
+    def transpose(self, *axes: SupportsIndex | tuple[int, ...]) -> Tensor:
+        """`numpy.transpose`, the axes as a tuple or as arguments; without any, in reverse order."""
+        return DISPATCH[np.transpose](self, _axes(axes) or None)  # type: ignore[no-any-return]
+
+    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
+        """`numpy.swapaxes`"""
+        return DISPATCH[np.swapaxes](self, axis1, axis2)  # type: ignore[no-any-return]
+
+
+def wrap(array: Array, node: Any = None) -> Tensor:
+    """A Tensor around an array, without a copy or a check: the way in for results of operations."""
+    tensor = Tensor.__new__(Tensor)
+    tensor._data, tensor._grad, tensor._node = array, None, node
+    return tensor
+
+
+def _served(function: Callable[..., Any]) -> Callable[..., Any]:
+    try:
+        return DISPATCH[function]
+    except KeyError:
+        name = f"{getattr(function, '__module__', None) or 'numpy'}.{function.__name__}"
+        raise UnsupportedError(
+            f"{name} has no derivative rule in minitensor; t.detach().numpy() gives it plain values, without gradient"
+        ) from None
+
+
+def _axes(given: tuple[Any, ...]) -> tuple[int, ...]:
+    return tuple(given[0]) if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
+
+
+def _plain_index(index: Any) -> Any:
+    if isinstance(index, tuple):
+        return tuple(_plain_index(part) for part in index)
+    return index._data if isinstance(index, Tensor) else index
+
+
+def _rebuild(kind: type[Tensor], array: Array, device: str, requires_grad: bool) -> Tensor:
+    tensor = kind.__new__(kind)
+    Tensor.__init__(tensor, array, None, device, requires_grad)
+    return tensor
