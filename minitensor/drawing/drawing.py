@@ -1,0 +1,102 @@
+"""draw: a picture of the graph below a Tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+from minitensor.drawing.dot import dot_text
+from minitensor.drawing.graph import drawn_graph
+from minitensor.drawing.render import PNG_DPI, render
+from minitensor.errors import MissingPackageError
+from minitensor.tensor import Tensor
+
+LARGEST = 2000  # nodes; beyond this a layout takes minutes and nobody could read it
+
+
+def draw(
+    y: Tensor | Sequence[Tensor], name: str = "", *, names: Mapping[str, Tensor] | None = None, legend: bool = True
+) -> Drawing:
+    """A `Drawing` of the graph below ``y``, one Tensor or a list of them, with the title ``name``.
+
+    ``names`` gives Tensors in the graph the user's names: ``names={"x": x, "gamma": gamma}``. Leaves, parameters, constants,
+    operations and outputs differ in shape and in colour, and a ``legend`` tells them apart. Drawing changes nothing: the graph can be
+    walked afterwards, and a released graph can still be drawn, without its constants. `TypeError` for anything but Tensors.
+
+    >>> x = Tensor([1.0, 2.0], requires_grad=True)
+    >>> print(draw((2.0 * x * x).sum(), names={"x": x}).text())
+    """
+    outputs = [y] if isinstance(y, Tensor) else list(y) if isinstance(y, (list, tuple)) else []
+    if not outputs or not all(isinstance(output, Tensor) for output in outputs):
+        raise TypeError(f"draw: a Tensor or a list of Tensors is needed, got {y if y in ([], ()) else type(y).__name__}")
+    names = dict(names or {})
+    for key, tensor in names.items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"draw: names maps names to Tensors, but {key!r} is of type {type(tensor).__name__}")
+    return Drawing(outputs, name, names, legend)
+
+
+class Drawing:
+    """A graph's picture: shows itself in Jupyter, `save` writes files, `text` serves terminals. Made by `draw`; keeps no array alive."""
+
+    def __init__(self, outputs: Sequence[Tensor], name: str, names: Mapping[str, Tensor], legend: bool) -> None:
+        self.graph, self.name, self.legend = drawn_graph(outputs, names), name, legend
+
+    def __repr__(self) -> str:
+        return f"<{self.alt}>"
+
+    @property
+    def alt(self) -> str:
+        """The picture in one sentence, such as ``Compute graph: 3 leaves, 12 operations, 1 output``."""
+        return self.graph.alt
+
+    def text(self) -> str:
+        """The graph in plain text, one line per node with the numbers of its inputs; needs no package."""
+        return self.graph.listing()
+
+    @cached_property
+    def dot(self) -> str:
+        """The picture in the DOT language; `MissingPackageError` without the package graphviz."""
+        return dot_text(self.graph, self.name, self.legend)
+
+    @cached_property
+    def svg(self) -> str:
+        """The picture as SVG, with `alt` as its label for screen readers."""
+        svg = self._render("svg").decode()
+        return svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label={quoteattr(self.alt)}', 1)
+
+    @cached_property
+    def png(self) -> bytes:
+        """The picture as PNG."""
+        return self._render("png")
+
+    def _render(self, kind: str) -> bytes:
+        if len(self.graph.nodes) > LARGEST:
+            raise ValueError(
+                f"a picture of {len(self.graph.nodes)} nodes could not be read (the most is {LARGEST}); use .text() or .dot, or draw a part"
+            )
+        return render(self.dot, kind)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the picture to ``path`` as its suffix says: ``.svg``, ``.png``, ``.pdf`` or ``.dot``; nothing is written when rendering fails."""
+        path = Path(path)
+        makers = {".svg": lambda: self.svg, ".png": lambda: self.png, ".pdf": lambda: self._render("pdf"), ".dot": lambda: self.dot}
+        if path.suffix.lower() not in makers:
+            raise ValueError(f"save: the suffix of {path.name!r} is not one of {', '.join(makers)}")
+        made = makers[path.suffix.lower()]()
+        path.write_bytes(made.encode() if isinstance(made, str) else made)
+        return path
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """SVG for notebooks and PNG for previews that show no SVG; where there can be no picture, the text and why."""
+        try:
+            pictures = {"image/svg+xml": self.svg, "image/png": self.png}
+        except MissingPackageError as error:
+            return {"text/plain": f"{self.text()}\n\n{error}"}, {}
+        except ValueError as error:
+            return {"text/plain": f"{self!r}: {error}"}, {}
+        size = {"width": self._pixels(16), "height": self._pixels(20)}
+        return {"text/plain": repr(self), **pictures}, {"image/png": size}

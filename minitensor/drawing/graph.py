@@ -1,0 +1,145 @@
+"""A graph as plain nodes and edges: no arrays, no references, and the same numbers in every run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minitensor.arrays import ShapeDtype
+from minitensor.errors import describe
+from minitensor.tensor import Leaf, Tensor
+
+KINDS = {"leaf": "leaves", "parameter": "parameters", "constant": "constants", "operation": "operations"}  # and how several are called
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnNode:
+    """What is drawn of one leaf, parameter, constant or operation."""
+
+    number: int
+    kind: str
+    name: str
+    shape: tuple[int, ...]
+    dtype: str  # empty for Python numbers, which have none
+    params: str = ""
+    output: bool = False
+
+    @property
+    def facts(self) -> str:
+        """Shape and dtype; nothing for Python numbers."""
+        return f"{self.shape} {self.dtype}" if self.dtype else ""
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnEdge:
+    """The node numbered ``source`` is argument ``position`` of the node numbered ``target``."""
+
+    source: int
+    target: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnGraph:
+    """Nodes in topological order (inputs before users, inputs in argument order), and edges in the order of their targets."""
+
+    nodes: tuple[DrawnNode, ...]
+    edges: tuple[DrawnEdge, ...]
+
+    @property
+    def alt(self) -> str:
+        """One sentence for those who do not see the picture."""
+        counts = [(sum(node.kind == kind for node in self.nodes), kind, several) for kind, several in KINDS.items()]
+        counts.append((sum(node.output for node in self.nodes), "output", "outputs"))
+        return "Compute graph: " + ", ".join(f"{n} {one if n == 1 else several}" for n, one, several in counts if n)
+
+    def listing(self) -> str:
+        """One line per node: number, kind, name, shape, dtype, the numbers of its inputs, parameters."""
+        inputs: list[list[str]] = [[] for _ in self.nodes]
+        for edge in self.edges:
+            inputs[edge.target].append(str(edge.source))
+        rows = [
+            (str(n.number).rjust(len(str(len(inputs)))), n.kind, n.name, str(n.shape), n.dtype, "<- " * bool(used) + " ".join(used), n.params)
+            + ("=> output" * n.output,)
+            for n, used in zip(self.nodes, inputs, strict=True)
+        ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width).rstrip() for row in rows)
+        return "\n".join([self.alt, *lines])
+
+
+@dataclass(eq=False, slots=True)
+class _Constant:
+    """One use of a value that carries no gradient."""
+
+    value: Any
+    edges: tuple[()] = ()
+
+
+def drawn_graph(outputs: Sequence[Tensor], names: Mapping[str, Tensor]) -> DrawnGraph:
+    """The graph below ``outputs``; ``names`` tells what the user calls some of its Tensors."""
+    called = {id(tensor._data if tensor._node is None else tensor._node): name for name, tensor in names.items()}
+    roots = [_Constant(tensor._data) if tensor._node is None else tensor._node for tensor in outputs]
+    ends, number = set(roots), dict[Any, int]()
+    nodes: list[DrawnNode] = []
+    edges: list[DrawnEdge] = []
+    stack: list[tuple[Any, list[tuple[int, Any]] | None]] = [(root, None) for root in reversed(roots)]
+    while stack:  # each node is met twice: before its sources and, with them, after
+        node, sources = stack.pop()
+        if node in number:
+            continue
+        if sources is None:
+            sources = _sources(node)
+            stack.append((node, sources))
+            stack.extend((source, None) for _, source in reversed(sources))
+        else:
+            number[node] = len(nodes)
+            nodes.append(_drawn(node, len(nodes), called, node in ends))
+            edges.extend(DrawnEdge(number[source], number[node], position) for position, source in sources)
+    return DrawnGraph(tuple(nodes), tuple(edges))
+
+
+def _sources(node: Any) -> list[tuple[int, Any]]:
+    """The arguments by position: what made them, or a constant; a released graph has forgotten its constants, and None is no argument."""
+    values = getattr(node, "inputs", None) or [None] * len(node.edges)
+    found = [value if edge is None else edge for edge, value in zip(node.edges, values, strict=True)]
+    return [
+        (position, source if edge is not None else _Constant(source))
+        for position, (edge, source) in enumerate(zip(node.edges, found, strict=True))
+        if source is not None
+    ]
+
+
+def _drawn(node: Any, number: int, called: Mapping[int, str], output: bool) -> DrawnNode:
+    if isinstance(node, _Constant):
+        value, shape = node.value, tuple(np.shape(node.value))
+        name = called.get(id(value)) or ("constant" if shape or isinstance(value, ShapeDtype) else _short(value))
+        return DrawnNode(number, "constant", name, shape, str(getattr(value, "dtype", "")), "", output)
+    name = called.get(id(node))
+    if isinstance(node, Leaf):
+        kind = getattr(type(node.tensor()), "kind", "leaf")  # a class of Tensors may say kind = "parameter"
+        return DrawnNode(number, kind, name or kind, node.shape, str(node.dtype), "", output)
+    params = ", ".join(f"{key}={_short(value)}" for key, value in node.params.items())
+    name = f"{name} = {node.name}" if name else node.name
+    return DrawnNode(number, "operation", name, node.shape, str(node.dtype), params, output)
+
+
+def _short(value: Any) -> str:
+    """A value in a few characters that are the same in every run: never an address, never a long array."""
+    if isinstance(value, (tuple, list)):
+        opening, closing = "()" if isinstance(value, tuple) else "[]"
+        inner = ", ".join(map(_short, value[:8])) + ", …" * (len(value) > 8)
+        return f"{opening}{inner}{',' * (opening == '(' and len(value) == 1)}{closing}"
+    if isinstance(value, slice):
+        ends = ["" if end is None else _short(end) for end in (value.start, value.stop, value.step)]
+        return ":".join(ends if ends[2] else ends[:2])
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return _short(value.item()) if value.shape == () else describe(value)
+    if isinstance(value, (int, float, complex, str, np.dtype, type(None))):
+        text = str(value) if isinstance(value, np.dtype) else repr(value)
+        text = f"{value:.6g}" if isinstance(value, float) and len(text) > 8 else text
+        return text if len(text) <= 40 else text[:39] + "…"
+    return "..." if value is ... else str(getattr(value, "__name__", type(value).__name__))

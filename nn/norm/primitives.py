@@ -1,0 +1,76 @@
+"""Normalisation as primitives: two small ones closed under differentiation, and the fused one that the layers call.
+
+    standardize(x)   vjp:  rstd(x) (g - mean(g) - y mean(g y))
+    rstd(x)          vjp:  g rstd(x)**2 standardize(x) (-1 / m)
+
+Each rule is made of the two functions themselves, so derivatives of every order are exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minitensor.errors import ShapeError, describe
+from minitensor.primitive import JointPrimitive, primitive
+
+from . import formulas
+from .formulas import Axes, mean
+from .kernels import numpy_blocked
+
+Backward = Callable[[Any, Any, Any, float, Any], Sequence[Any]]  # (x, gamma, beta, eps, dy) -> (dx, dgamma, dbeta)
+
+standardize = primitive(
+    formulas.standardize,
+    lambda g, y, x, axes, eps: rstd(x, axes=axes, eps=eps) * (g - mean(g, axes) - y * mean(g * y, axes)),
+)
+rstd = primitive(
+    formulas.rstd,
+    lambda g, y, x, axes, eps: g * y * y * standardize(x, axes=axes, eps=eps) * (-1 / math.prod(x.shape[i] for i in axes)),
+)
+
+
+def _normalize(g: Any, _y: Any, x: Any, gamma: Any, _beta: Any, axes: Axes, eps: float) -> tuple[Any, Any, Any]:
+    x = formulas.widen(x)
+    return formulas.normalize_backward(g, standardize(x, axes=axes, eps=eps), rstd(x, axes=axes, eps=eps), gamma, axes)
+
+
+class _Normalize(JointPrimitive):
+    """y = gamma x_hat + beta, fused: on NumPy arrays both directions run in a kernel, everywhere else by the readable formulas."""
+
+    def forward(self, arrays: list[Any], params: dict[str, Any]) -> Any:
+        if numpy_blocked.serves(*arrays, axes=params["axes"]):
+            return numpy_blocked.forward(*arrays, **params)
+        return super().forward(arrays, params)
+
+    def vjp(self, g: Any, y: Any, inputs: list[Any], params: dict[str, Any], edges: Sequence[Any], traced: bool) -> Sequence[Any]:
+        x, gamma, _beta = inputs
+        if not traced and numpy_blocked.serves(x, gamma, g, axes=params["axes"]):
+            return numpy_blocked.backward(g, x, gamma, **params)
+        return super().vjp(g, y, inputs, params, edges, traced)
+
+
+normalize = _Normalize(formulas.normalize, _normalize, arity=3)
+
+
+def normalize_with(backward: Backward, axes: Axes, eps: float) -> JointPrimitive:
+    """``normalize`` with somebody's own backward in the place of its rule; gamma and beta have shape (C,)."""
+
+    def forward(x: Any, gamma: Any, beta: Any) -> Any:
+        channels = (1, -1, *(1,) * (x.ndim - 2))
+        return normalize(x, gamma.reshape(channels), beta.reshape(channels), axes=axes, eps=eps)
+
+    def rule(g: Any, _y: Any, x: Any, gamma: Any, beta: Any) -> Sequence[Any]:
+        name = getattr(backward, "__name__", "backward")
+        found = backward(x, gamma, beta, eps, g)
+        if not isinstance(found, (tuple, list)) or len(found) != 3:
+            raise ShapeError(f"{name}(x, gamma, beta, eps, dy) must return (dx, dgamma, dbeta), got {describe(found)}")
+        for label, cotangent, value in zip(("dx", "dgamma", "dbeta"), found, (x, gamma, beta), strict=True):
+            if np.shape(cotangent) != value.shape:
+                raise ShapeError(f"{name}: {label} must have shape {value.shape}, got {np.shape(cotangent)}")
+        return found
+
+    return JointPrimitive(forward, rule, arity=3)
