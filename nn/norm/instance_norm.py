@@ -12,6 +12,7 @@ from minitensor.errors import ShapeError, describe
 from .. import functional
 from ..module import Module
 from ..parameter import Parameter
+from . import formulas
 
 
 class _InstanceNorm(Module):
@@ -69,7 +70,7 @@ class _InstanceNorm(Module):
     def forward(self, input: Tensor) -> Tensor:
         """Normalise (N, C, ...) or, without a batch, (C, ...); the output has the input's shape and dtype."""
         layouts = f"(N, C, {self.spatial}) or (C, {self.spatial})"
-        rank = 2 + len(self.spatial.split(", "))
+        rank = 2 + len(self.axes(5))
         if not isinstance(input, Tensor) or input.ndim not in (rank - 1, rank):
             found = f"shape {input.shape}" if isinstance(input, Tensor) else describe(input)
             fits = {2: "1d", 3: "1d", 4: "2d", 5: "3d"}.get(getattr(input, "ndim", 0))
@@ -91,6 +92,16 @@ class _InstanceNorm(Module):
             backward=self.backward,
         )
         return y if batched else y.reshape(input.shape)
+
+    def axes(self, ndim: int) -> tuple[int, ...]:
+        """The axes over which one slice extends, in an input of ``ndim`` axes."""
+        return tuple(range(ndim - len(self.spatial.split(", ")), ndim))
+
+    def formula(self, x: Any, gamma: Any, beta: Any) -> Any:
+        """The forward formula on plain arrays of any kind of number (float, complex, ...); gamma and beta have shape (C,) or are None."""
+        axes = self.axes(x.ndim)
+        gamma, beta = (None if p is None else p.reshape(-1, *(1,) * len(axes)) for p in (gamma, beta))
+        return formulas.normalize(x, gamma, beta, axes=axes, eps=self.eps)
 
     def extra_repr(self) -> str:
         return (

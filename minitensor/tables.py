@@ -1,0 +1,38 @@
+"""A table of strings, as plain text and as HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+
+@dataclass(frozen=True)
+class Table:
+    """A heading, column names and rows; numbers stand to the right, and ``marks`` colours whole rows (``"ok"``, ``"wrong"``).
+
+    >>> print(Table("squares", ("n", "n*n"), (("2", "4"), ("10", "100"))))
+    squares
+    n   n*n
+    2   4
+    10  100
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    marks: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (self.columns, *self.rows)]
+        return "\n".join([self.title, *lines])
+
+    def to_html(self) -> str:
+        """The table as an HTML fragment; a row's class is its mark."""
+        head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)
+        marks = self.marks or [""] * len(self.rows)
+        body = "".join(
+            f'<tr class="{mark}">' + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row, mark in zip(self.rows, marks, strict=True)
+        )
+        return f"<table><caption>{escape(self.title)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -1,0 +1,304 @@
+"""The comparison: a layer's analytic backward against autograd, and both against numbers that share nothing with either."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from minitensor import Tensor, grad
+from minitensor.autograd import Rounded, complex_step, richardson
+from minitensor.errors import ShapeError
+from minitensor.tables import Table
+
+from .derivation.faults import FAULTS
+from .module import Module
+from .norm import formulas
+from .parameter import Parameter
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """One quantity, two opinions.
+
+    ``difference`` and ``relative`` are the largest absolute difference and its ratio to the largest value; ``tolerance`` is the bound
+    at the element that uses most of it, ``used`` the share used there; the row is ``ok`` when no element uses more than all.
+    """
+
+    quantity: str
+    opinion: str
+    difference: float
+    relative: float
+    tolerance: float
+    used: float
+    origin: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether every element lies within its tolerance; nan does not."""
+        return self.used <= 1
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare_backward` found; prints as a table, shows itself in a notebook, and is true when every row is ok."""
+
+    layer: str
+    eps: float
+    shape: tuple[int, ...]
+    dtype: str
+    unit: float
+    m: int
+    rows: tuple[Row, ...]
+    unseen: tuple[str, ...] = field(default=())
+
+    @property
+    def ok(self) -> bool:
+        """Whether every row is ok."""
+        return all(row.ok for row in self.rows)
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def table(self) -> Table:
+        """The rows as strings."""
+        return Table(
+            f"{self.layer}, eps = {self.eps:g}, on {self.dtype} {self.shape}: m = {self.m} elements per slice, unit roundoff u = {self.unit:.1e}",
+            ("quantity", "analytic against", "max |diff|", "relative", "tolerance", "used", "verdict", "the tolerance comes from"),
+            [
+                (r.quantity, r.opinion, f"{r.difference:.1e}", f"{r.relative:.1e}", f"{r.tolerance:.1e}", f"{r.used:.2g}", "ok" if r.ok else "WRONG", r.origin)
+                for r in self.rows
+            ],
+            ["ok" if row.ok else "wrong" for row in self.rows],
+        )
+
+    def unseen_sentence(self) -> str:
+        """Which known mistakes this input could not have shown."""
+        if not self.unseen:
+            return f"Each of the {len(FAULTS)} known mistakes would have shown on this input."
+        return f"{len(self.unseen)} of the {len(FAULTS)} known mistakes could NOT have shown on this input: {', '.join(self.unseen)}."
+
+    def __str__(self) -> str:
+        return f"{self.table()}\n{self.unseen_sentence()}"
+
+    def _repr_html_(self) -> str:
+        return f"{self.table().to_html()}<p>{self.unseen_sentence()}</p>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same, for JSON."""
+        return {**asdict(self), "rows": [{**asdict(row), "ok": row.ok} for row in self.rows], "ok": self.ok}
+
+
+def compare_backward(
+    layer: Module,
+    x: Tensor | Array,
+    *,
+    seed: int = 0,
+    cotangent: Array | None = None,
+    progress: Callable[[str], None] = lambda step: None,
+) -> Comparison:
+    """Run ``layer`` forward and backward two ways, and compare y, dx, dgamma, dbeta and H u.
+
+    H u is the Hessian of <g, y> with respect to x times a random u: the second derivative.
+
+    The analytic way is the layer's own ``backward`` (the closed form, or a function given to the layer); the other is
+    ``backward="autograd"``. They share no rule at first order. A third opinion on the analytic gradients is numerical: directional
+    derivatives by Richardson-extrapolated central differences and by the complex step, in float64, from the forward alone.
+
+    ``x`` is an array or Tensor of the layer's input shape; the layer's parameters are used as they are and nothing of the layer is
+    changed. ``cotangent`` has the output's shape; by default it is drawn from ``seed``, as all directions are. Statistics are always
+    taken from the input. Raises what the layer raises for a bad input, and `ShapeError` for an empty one.
+
+    The tolerance of every element is computed, not chosen: both ways run once more on numbers that carry a bound of their rounding
+    error (`minitensor.autograd.Rounded`), and the two bounds are added. Numerical opinions add their own error estimate.
+
+    >>> from minitensor import nn
+    >>> rng = np.random.default_rng(1)
+    >>> bool(compare_backward(nn.InstanceNorm1d(2, eps=0.1, affine=True), rng.normal(size=(2, 2, 7)) ))
+    True
+    """
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    if x.size == 0:
+        raise ShapeError(f"compare_backward: an input with elements is needed, got shape {x.shape}")
+    # Not default_rng(seed) alone: x is often drawn from that, and a cotangent proportional to x - mu makes dx vanish
+    rng = np.random.default_rng([seed, *b"cotangent"])
+    g = random_cotangent(x.detach().cpu().numpy(), layer.axes(x.ndim), rng) if cotangent is None else np.asarray(cotangent)
+    trial = _Trial(layer, x.detach(), Tensor(g, x.dtype, x.device), Tensor(rng.standard_normal(x.shape), x.dtype, x.device))
+
+    progress("analytic backward")
+    analytic = trial.run(getattr(layer, "backward", "analytic"))
+    progress("autograd")
+    composed = trial.run("autograd")
+    progress("rounding bounds of both ways")
+    bounds = {name: bound + trial.bounds["autograd"][name] for name, bound in trial.bounds["analytic"].items()}
+    unit = float(np.finfo(x.dtype).eps) / 2
+    rows = [
+        _row(name, "autograd", one, composed[name], bounds[name], _amplification(name, composed[name], bounds[name], unit)) for name, one in analytic.items()
+    ]
+    rows += _numerical_rows(trial, rng, analytic, composed, bounds, unit, progress)
+    unseen = []
+    for fault in FAULTS.values():
+        progress(f"would this input show {fault.name}?")
+        if not trial.shows(fault.backward, composed, bounds):
+            unseen.append(fault.name)
+    return Comparison(type(layer).__name__, layer.eps, x.shape, str(x.dtype), unit, trial.m, tuple(rows), tuple(unseen))
+
+
+def random_cotangent(x: Array, axes: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """g = noise + a + b x_hat, with |a| and |b| between 0.7 and 2 in every slice; float64 numbers for an input like x.
+
+    The paths through the statistics carry mean(g) and mean(g x_hat). Plain noise leaves both near 0 on large slices, and a mistake in
+    those paths would hardly show. Where a sum over all of x would leave its dtype's range (float16), g is scaled by a power of two.
+    """
+    statistics = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+    a, b = rng.uniform(0.7, 2, (2, *statistics)) * rng.choice([-1, 1], (2, *statistics))
+    scale = min(1.0, 2.0 ** math.floor(math.log2(float(np.finfo(x.dtype).max) / (8 * x.size))))
+    return scale * (rng.standard_normal(x.shape) + a + b * formulas.standardize(x.astype(np.float64), axes, np.finfo(x.dtype).tiny))
+
+
+class _Trial:
+    """One layer, one input, one cotangent g and one direction u: everything that is computed from them."""
+
+    def __init__(self, layer: Module, x: Tensor, g: Tensor, u: Tensor) -> None:
+        self.layer, self.x, self.g, self.u = layer, x, g, u
+        self.m = math.prod(x.shape[i] for i in layer.axes(x.ndim))
+
+    def run(self, backward: Any) -> dict[str, Array]:
+        """y, dx, dgamma, dbeta and H u, with this backward; the first derivatives by the raw walk, H u through the traced one."""
+        return {name: value.cpu().numpy() for name, value in self._run(backward, self.x, self.g, self.u, lambda tensor: tensor).items()}
+
+    @cached_property
+    def bounds(self) -> dict[str, dict[str, Array]]:
+        """The rounding bounds of the closed form and of the composed way: the same runs, on numbers that carry their bound."""
+
+        def lift(tensor: Tensor) -> Tensor:
+            return Tensor(Rounded(tensor.detach().cpu().numpy()), device="cpu")
+
+        def run(backward: str) -> dict[str, Array]:
+            found = self._run(backward, lift(self.x), lift(self.g), lift(self.u), lift)
+            return {name: value._data.bound for name, value in found.items()}
+
+        return {backward: run(backward) for backward in ("analytic", "autograd")}
+
+    def shows(self, backward: Any, right: dict[str, Array], bounds: dict[str, Array]) -> bool:
+        """Whether some element of some row would leave its tolerance with this backward."""
+        with np.errstate(all="ignore"):  # a wrong backward may well divide by 0
+            first = self._first(self._prepared(backward, lambda tensor: tensor), self.x, self.g)[2]
+            if any(not _within(value.cpu().numpy(), right[name], bounds[name]) for name, value in first.items()):
+                return True
+            return not _within(self.run(backward)["H u"], right["H u"], bounds["H u"])
+
+    def _run(self, backward: Any, x: Tensor, g: Tensor, u: Tensor, lift: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        y, x, first = self._first(self._prepared(backward, lift), x, g)
+        (dx,) = grad(y, x, g, create_graph=True)
+        (hessian_u,) = grad(dx, x, u, allow_unused=True)
+        assert dx is not None
+        return {"y": y.detach(), **first, "H u": dx.detach() * 0 if hessian_u is None else hessian_u}
+
+    @staticmethod
+    def _first(layer: Module, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        x = x.detach()
+        x.requires_grad = True
+        y = layer(x)
+        leaves = {"dx": x, "dgamma": layer.weight, "dbeta": layer.bias}
+        present = {name: leaf for name, leaf in leaves.items() if leaf is not None}
+        return y, x, dict(zip(present, grad(y, list(present.values()), g, retain_graph=True), strict=True))  # type: ignore[arg-type]
+
+    def _prepared(self, backward: Any, lift: Callable[[Tensor], Tensor]) -> Module:
+        """A copy of the layer with this backward, its parameters lifted, its statistics always the input's."""
+        layer = copy.deepcopy(self.layer).train()
+        layer.backward = backward
+        layer.running_mean = layer.running_var = None
+        for name, parameter in layer._parameters.items():
+            if parameter is not None:
+                lifted = lift(parameter.detach())
+                layer._parameters[name] = Parameter(lifted, device=lifted.device)
+        return layer
+
+
+def _within(one: Array, other: Array, tolerance: Array) -> bool:
+    return bool(np.all(np.abs(one.astype(np.float64) - other) <= tolerance))
+
+
+def _row(quantity: str, opinion: str, one: Array, other: Array, tolerance: Array, origin: str) -> Row:
+    one, other, tolerance = (np.asarray(value, np.float64) for value in (one, other, tolerance))
+    difference = np.abs(one - other)
+    used = np.where(difference == 0, 0.0, difference / np.where(tolerance > 0, tolerance, np.finfo(float).tiny))
+    worst = np.unravel_index(np.argmax(used), used.shape)  # argmax finds a nan first
+    largest = float(np.max(np.abs(other)))
+    most = float(np.max(difference))
+    return Row(quantity, opinion, most, most / largest if largest else most, float(tolerance[worst]), float(used[worst]), origin)
+
+
+def _amplification(name: str, value: Array, bound: Array, unit: float) -> str:
+    largest = float(np.max(np.abs(value.astype(np.float64))))
+    amplified = f"{float(np.max(bound)) / (unit * largest):.2g} u max|{name}|" if largest else "subnormal numbers"
+    return f"roundings of both ways: {amplified}"
+
+
+def _numerical_rows(
+    
+    trial: _Trial,
+    rng: np.random.Generator,
+    analytic: dict[str, Array],
+    composed: dict[str, Array],
+    bounds: dict[str, Array],
+    unit: float,
+    progress: Callable[[str], None],
+) -> list[Row]:
+    """Directional derivatives of <g, y> along random directions, from the forward formula alone, in float64."""
+    layer = trial.layer
+    wide = lambda tensor: None if tensor is None else tensor.detach().cpu().numpy().astype(np.float64)  # noqa: E731
+    leaves = {"x": wide(trial.x), "gamma": wide(layer.weight), "beta": wide(layer.bias)}
+    g, u = wide(trial.g), wide(trial.u)
+    # A step moves x by a share of each slice's spread, gamma and beta by about 1
+    spread = np.sqrt(np.var(leaves["x"], axis=layer.axes(trial.x.ndim), keepdims=True) + layer.eps)
+
+    def along(name: str, spread: Array | float) -> Array:
+        """A random direction v with the signs of the gradient, so that <gradient, v> does not cancel down to its rounding error."""
+        return np.copysign(rng.standard_normal(composed[name].shape), composed[name]) * spread
+
+    def formula(values: dict[str, Any]) -> Array:
+        kind = np.result_type(*(value for value in values.values() if value is not None))
+        return layer.formula(*(None if value is None else value.astype(kind) for value in values.values()))
+
+    def loss(leaf: str, step: Any, v: Array) -> Any:
+        return np.sum(g * formula(leaves | {leaf: leaves[leaf] + step * v}))
+
+    narrow = float(np.finfo(np.float64).eps) / 2 / unit  # from a bound in the input's dtype to one in float64
+    rows = []
+    for leaf, value in leaves.items():
+        if value is None:
+            continue
+        name = f"d{leaf}"
+        v = along(name, spread if leaf == "x" else 1.0)
+        found, slack = _along(analytic[name], v), _along(bounds[name], np.abs(v))
+        progress(f"{name} by Richardson-extrapolated differences")
+        noise = narrow * _along(np.abs(g), bounds["y"])
+        numerical = richardson(lambda t: float(loss(leaf, t, v)), noise=noise)  # noqa: B023 - called at once
+        origin = f"roundings of {name}, error bar {numerical.error:.0e}"
+        rows.append(_row(f"{name} . v", "Richardson", found, numerical.value, slack + numerical.error, origin))
+        progress(f"{name} by the complex step")
+        exact = complex_step(lambda z: loss(leaf, z, v))  # noqa: B023 - called at once
+        rows.append(_row(f"{name} . v", "complex step", found, exact, slack, f"roundings of {name}"))
+
+    progress("H u by Richardson on the complex step")
+    v = along("H u", spread)
+    second = richardson(
+        lambda t: complex_step(lambda z: np.sum(g * formula(leaves | {"x": leaves["x"] + t * v + z * u}))), noise=narrow * _along(np.abs(u), bounds["dx"])
+    )
+    found, slack = _along(analytic["H u"], v), _along(bounds["H u"], np.abs(v))
+    origin = f"roundings of H u, error bar {second.error:.0e}"
+    rows.append(_row("H u . v", "Richardson on complex step", found, second.value, slack + second.error, origin))
+    return rows
+
+
+def _along(gradient: Array, v: Array) -> float:
+    return float(np.sum(gradient * v, dtype=np.float64))
