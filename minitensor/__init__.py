@@ -24,6 +24,7 @@ from minitensor.creation import (
     zeros,
     zeros_like,
 )
+from minitensor.drawing import draw
 from minitensor.ops import *  # noqa: F403
 from minitensor.primitive import primitive
 from minitensor.tensor import Tensor

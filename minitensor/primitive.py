@@ -116,7 +116,7 @@ class Primitive:
 
     def __init__(self, function: Callable[..., Any], *rules: Rule | None, name: str | None = None) -> None:
         self.function, self.rules = function, rules
-        self.name = name or function.__name__
+        self.name = name or function.__name__.lstrip("_")
         self.__doc__ = function.__doc__
         self.arity = len(rules)
         signatures = [list(inspect.signature(rule).parameters) if rule else [] for rule in rules]
@@ -215,8 +215,8 @@ class ListPrimitive(Primitive):
 class JointPrimitive(Primitive):
     """A function of a fixed number of arrays with one rule that gives all cotangents together, because they share their work."""
 
-    def __init__(self, function: Callable[..., Any], rule: Rule, arity: int) -> None:
-        super().__init__(function, *[rule] * arity)
+    def __init__(self, function: Callable[..., Any], rule: Rule, arity: int, name: str | None = None) -> None:
+        super().__init__(function, *[rule] * arity, name=name)
 
     def vjp(self, g: Any, y: Any, inputs: list[Any], params: dict[str, Any], edges: Sequence[Any], traced: bool) -> Sequence[Any]:
         rule = self.rules[0]

@@ -59,12 +59,13 @@ normalize = _Normalize(formulas.normalize, _normalize, arity=3)
 def normalize_with(backward: Backward, axes: Axes, eps: float) -> JointPrimitive:
     """``normalize`` with somebody's own backward in the place of its rule; gamma and beta have shape (C,)."""
 
+    name = getattr(backward, "__name__", "backward")
+
     def forward(x: Any, gamma: Any, beta: Any) -> Any:
         channels = (1, -1, *(1,) * (x.ndim - 2))
         return normalize(x, gamma.reshape(channels), beta.reshape(channels), axes=axes, eps=eps)
 
     def rule(g: Any, _y: Any, x: Any, gamma: Any, beta: Any) -> Sequence[Any]:
-        name = getattr(backward, "__name__", "backward")
         found = backward(x, gamma, beta, eps, g)
         if not isinstance(found, (tuple, list)) or len(found) != 3:
             raise ShapeError(f"{name}(x, gamma, beta, eps, dy) must return (dx, dgamma, dbeta), got {describe(found)}")
@@ -73,4 +74,4 @@ def normalize_with(backward: Backward, axes: Axes, eps: float) -> JointPrimitive
                 raise ShapeError(f"{name}: {label} must have shape {value.shape}, got {np.shape(cotangent)}")
         return found
 
-    return JointPrimitive(forward, rule, arity=3)
+    return JointPrimitive(forward, rule, arity=3, name=f"normalize with {name}")

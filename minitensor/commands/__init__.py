@@ -1,0 +1,36 @@
+"""The command line. Exit status: 0 when everything agrees, 1 when something differs, 2 for bad input (one line on stderr)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from minitensor import __version__, errors
+from minitensor.commands import compare
+from minitensor.commands.inputs import BadInput
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, not the whole usage."""
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    parser = _Parser(prog="minitensor", description="Plain NumPy, differentiated; and derivations that are checked.")
+    parser.add_argument("--version", action="version", version=f"minitensor {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    compare.add_to(commands)
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)  # type: ignore[no-any-return]
+    except (BadInput, errors.ShapeError, errors.DTypeError, errors.DeviceError, errors.MissingPackageError, OSError, MemoryError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        print(f"minitensor: error: {reason}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("minitensor: interrupted", file=sys.stderr)
+        return 130

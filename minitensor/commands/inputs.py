@@ -1,0 +1,127 @@
+"""Reading what a user names on the command line: a picture, an array file, or a shape."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minitensor.errors import MissingPackageError
+
+LARGEST_PICTURE = 2_000_000  # pixels; the comparison holds about a hundred float64 copies
+
+
+class BadInput(ValueError):
+    """The user's input cannot be used; the message is the one line that is shown."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """An array (N, C, S...), or without a batch (C, S...), and how it came about."""
+
+    array: Any
+    name: str
+    is_picture: bool
+    note: str = ""
+
+
+def read_input(text: str | None, *, dtype: Any = None, scale: str = "255", size: tuple[int, int] | None = None, seed: int = 0) -> Input:
+    """The array behind INPUT, in ``dtype`` (default: an array's own, float32 for pictures and shapes).
+
+    None means the photograph that matplotlib carries (public domain), or the shape 2x3x8x9 where matplotlib or Pillow is not installed.
+    Raises `BadInput` with one clear line.
+    """
+    note = ""
+    if text is None:
+        text, note = _default()
+    path, _, member = text.partition(".npz:")
+    path = Path(f"{path}.npz" if member else text)
+    if not path.exists() and re.fullmatch(r"\d+(x\d+)*", text):
+        shape = tuple(int(n) for n in text.split("x"))
+        values = np.random.default_rng(seed).standard_normal(shape)
+        found = Input(values.astype(dtype or np.float32), f"normal random numbers, shape {text}", False, note)
+    elif path.suffix in (".npy", ".npz"):
+        values = _read_array(path, member)
+        found = Input(values if dtype is None else values.astype(dtype), path.name, False, note)
+    else:
+        values, shrunk = _read_picture(path, size)
+        values = values / 255 if scale == "unit" else values
+        found = Input(values.astype(dtype or np.float32), path.name, True, " ".join(filter(None, (note, shrunk))))
+    if size is not None and not found.is_picture:
+        raise BadInput(f"--size is for pictures; {found.name} is an array")
+    _check_values(found)
+    return found
+
+
+def _default() -> tuple[str, str]:
+    try:
+        import PIL  # noqa: F401
+        from matplotlib.cbook import get_sample_data
+    except ImportError:
+        return "2x3x8x9", 'the photograph needs the extra "report" (pip install -e ".[report]" from the checkout), so random numbers stand in for it'
+    return str(get_sample_data("grace_hopper.jpg", asfileobj=False)), "a photograph that matplotlib carries: Grace Hopper, 1952, public domain"
+
+
+def _read_array(path: Path, member: str) -> Any:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if "allow_pickle" in str(error):
+            raise BadInput(f"{path} holds pickled objects, which are programs: refused; save plain numbers with np.save") from error
+        raise BadInput(f"{path} cannot be read as an array: {error}") from error
+    if isinstance(loaded, np.lib.npyio.NpzFile):
+        with loaded:
+            if not member and len(loaded.files) != 1:
+                raise BadInput(f"{path} holds the arrays {', '.join(loaded.files) or '(none)'}: name one, as in {path}:{(loaded.files or ['NAME'])[0]}")
+            name = member or loaded.files[0]
+            if name not in loaded.files:
+                raise BadInput(f"{path} has no array {name!r}; it holds {', '.join(loaded.files)}")
+            try:
+                loaded = loaded[name]
+            except (ValueError, zipfile.BadZipFile) as error:
+                raise BadInput(f"{path}:{name} cannot be read as numbers: {error}") from error
+    if loaded.dtype.kind != "f":
+        raise BadInput(f"{path} holds {loaded.dtype} numbers; floating ones are needed: save array.astype(np.float32)")
+    return loaded
+
+
+def _read_picture(path: Path, size: tuple[int, int] | None) -> tuple[Any, str]:
+    try:
+        from PIL import Image, ImageOps
+    except ImportError as error:
+        raise MissingPackageError(f'reading the picture {path} needs Pillow: pip install -e ".[report]" from the checkout, or pip install pillow') from error
+    try:
+        with Image.open(path) as opened:
+            picture = ImageOps.exif_transpose(opened)
+            deep = picture.mode.startswith("I;16")
+            picture = Image.fromarray((np.asarray(picture) / 257).astype(np.uint8)) if deep else picture
+            picture = picture.convert("L" if picture.mode in ("1", "L", "LA") else "RGB")
+    except FileNotFoundError as error:
+        raise BadInput(f"{path} is not there: INPUT is a picture, a .npy or .npz file, or a shape such as 2x3x8x9") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise BadInput(f"{path} cannot be read as a picture: {error}") from error
+    note = ""
+    height, width = size or (picture.height, picture.width)
+    if size is None and height * width > LARGEST_PICTURE:
+        shrink = (LARGEST_PICTURE / (height * width)) ** 0.5
+        height, width = int(height * shrink), int(width * shrink)
+        note = f"shrunk from {picture.height}x{picture.width} to {height}x{width} (--size HxW decides otherwise)"
+    if (height, width) != (picture.height, picture.width):
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    pixels = np.asarray(picture, np.float64)
+    pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    return np.ascontiguousarray(pixels[None]), note
+
+
+def _check_values(found: Input) -> None:
+    values = found.array
+    if values.size == 0:
+        raise BadInput(f"{found.name} is empty: shape {values.shape}")
+    bad = ~np.isfinite(values)
+    if bad.any():
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise BadInput(f"{found.name} holds {int(bad.sum())} values that are nan or inf in {values.dtype}, the first at index {where}")
