@@ -25,21 +25,20 @@ from minitensor.creation import (
     zeros_like,
 )
 from minitensor.drawing import draw
-from minitensor.ops import *  # noqa: F403
+from minitensor.ops import *
 from minitensor.primitive import primitive
 from minitensor.tensor import Tensor
 from minitensor.version import __version__
-
 
 # In a checkout nn/ stands beside minitensor/, not inside it: these two lines let minitensor.nn be found there too.
 if not (_Path(__file__).parent / "nn").is_dir():
     __path__.append(str(_Path(__file__).parent.parent))
 
 __all__ = [
-    "Tensor", "__version__", "arange", "autograd", "bool_", "draw", "enable_grad", "errors", "eye", "float16", "float32", "float64", "full", "full_like",
-    "get_default_device", "get_default_dtype", "grad", "int16", "int32", "int64", "int8", "is_grad_enabled", "linspace", "manual_seed",
-    "nn", "no_grad", "ones", "ones_like", "ops", "primitive", "rand", "randint", "randn", "set_default_device", "set_default_dtype",
-    "tensor", "uint8", "zeros", "zeros_like", *ops.__all__,
+    "Tensor", "__version__", "arange", "autograd", "bool_", "draw", "enable_grad", "errors", "eye", "float16", "float32", "float64",
+    "full", "full_like", "get_default_device", "get_default_dtype", "grad", "int16", "int32", "int64", "int8", "is_grad_enabled",
+    "linspace", "manual_seed", "nn", "no_grad", "ones", "ones_like", "ops", "primitive", "rand", "randint", "randn",
+    "set_default_device", "set_default_dtype", "tensor", "uint8", "zeros", "zeros_like", *ops.__all__,
 ]  # fmt: skip
 
 

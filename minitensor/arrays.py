@@ -154,11 +154,11 @@ def as_array(value: Any) -> Array:
 
 
 def new_array(data: Any, dtype: Any = None, device: Any = None) -> Array:
-    """A new array from numbers, nested lists or an array; arrays keep their dtype, Python floats get the default dtype."""
+    """A new array from numbers, nested lists or an array; arrays keep their dtype, Python floats get the default dtype, also among ints."""
     if not hasattr(data, "__array_function__"):
-        if not isinstance(data, np.generic):
-            dtype = get_default_dtype() if dtype is None and _first_number(data) is float else dtype
+        python = _first_number(data) in (bool, int, float)
         data = np.array(data, dtype=dtype)
+        dtype = get_default_dtype() if python and dtype is None and data.dtype.kind == "f" else dtype
     if device is None:
         device = device_of(data) if is_cupy(data) else get_default_device()
     moved = to_device(data, device)

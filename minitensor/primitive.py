@@ -17,17 +17,21 @@ import inspect
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ContextDecorator
-from typing import Any
+from typing import Any, TypeVar
 
 from minitensor.arrays import Array, ShapeDtype, as_array
 from minitensor.errors import DTypeError, UnsupportedError, describe, operation_failed
 from minitensor.tensor import DISPATCH, Tensor, wrap
 
 Rule = Callable[..., Any]
+P = TypeVar("P", bound=Callable[..., Any])
 
 
 class _GradMode(threading.local):
     enabled = True
+
+    def __init__(self) -> None:
+        self.before: list[bool] = []  # a stack per thread, because one decorator object serves recursive calls and many threads
 
 
 _mode = _GradMode()
@@ -36,15 +40,12 @@ _mode = _GradMode()
 class _Switch(ContextDecorator):
     enabled: bool
 
-    def __init__(self) -> None:
-        self.before: list[bool] = []  # a stack, because one decorator object serves recursive calls
-
     def __enter__(self) -> None:
-        self.before.append(_mode.enabled)
+        _mode.before.append(_mode.enabled)
         _mode.enabled = self.enabled
 
     def __exit__(self, *error: object) -> None:
-        _mode.enabled = self.before.pop()
+        _mode.enabled = _mode.before.pop()
 
 
 class no_grad(_Switch):
@@ -74,19 +75,24 @@ class Node(ShapeDtype):
     """One recorded call: the primitive, its arguments, and the edges to what made them.
 
     Nodes point to inputs only and never to Tensors, so that reference counting alone frees a graph, and new values for a Tensor
-    leave the graph as it was. Where no rule reads an input's values, its edge stands in its place and tells shape and dtype.
+    leave the graph as it was; of an array that the user gave, and may write into later, the node keeps a copy. Where no rule reads an
+    input's values, its edge stands in its place and tells shape and dtype.
     """
 
     __slots__ = ("edges", "inputs", "output", "params", "primitive")
 
-    def __init__(self, primitive: Primitive, inputs: list[Any], params: dict[str, Any], edges: list[Any], output: Array) -> None:
+    def __init__(
+        self, primitive: Primitive, given: Sequence[Any], values: list[Any], params: dict[str, Any], edges: list[Any], output: Array
+    ) -> None:
         self.shape, self.dtype = output.shape, output.dtype
         self.primitive, self.params, self.edges = primitive, params, edges
         kept = primitive.kept(edges)
         self.output = output if 0 in kept else None
         self.inputs: list[Any] | None = [
-            value if i in kept or not hasattr(value, "dtype") else edge or ShapeDtype(value.shape, value.dtype)
-            for i, (value, edge) in enumerate(zip(inputs, edges, strict=True), start=1)
+            (value.copy() if value is user and hasattr(value, "__array_function__") else value)
+            if i in kept or not hasattr(value, "dtype")
+            else edge or ShapeDtype(value.shape, value.dtype)
+            for i, (user, value, edge) in enumerate(zip(given, values, edges, strict=True), start=1)
         ]
 
     @property
@@ -94,17 +100,16 @@ class Node(ShapeDtype):
         """The primitive's name."""
         return self.primitive.name
 
-    def vjp(self, g: Any, traced: bool) -> Sequence[Any]:
-        """The cotangent of every input (None where there is no edge), on raw arrays or recorded on Tensors."""
+    def vjp(self, g: Any, asked: Sequence[Any], traced: bool) -> Sequence[Any]:
+        """The cotangents of the inputs whose edges are ``asked`` for (None stands for the others), on raw arrays or recorded on Tensors."""
         inputs, output = self.inputs, self if self.output is None else self.output
         assert inputs is not None, "the walk refuses released graphs"
         if traced:
             inputs = [
-                wrap(value, edge) if edge is not None and value is not edge else value
-                for value, edge in zip(inputs, self.edges, strict=True)
+                wrap(value, edge) if hasattr(value, "__array_function__") else value for value, edge in zip(inputs, self.edges, strict=True)
             ]
             output = output if output is self else wrap(output, self)
-        return self.primitive.vjp(g, output, inputs, self.params, self.edges, traced)
+        return self.primitive.vjp(g, output, inputs, self.params, asked, traced)
 
     def release(self) -> None:
         """Let go of the saved arrays; a later walk finds the graph released."""
@@ -133,18 +138,21 @@ class Primitive:
 
     def __call__(self, *args: Any, **params: Any) -> Any:
         if params or len(args) != self.arity:
-            args, params = self.bind(args, params)
+            return self.record(*self.bind(args, params))
         return self.record(args, params)
 
     def bind(self, args: Sequence[Any], params: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
         """Positional parameters by name; a keyword without a rule is refused here, when it is called."""
-        params = dict(zip(self._positional, args[self.arity :], strict=False)) | params
+        known = ", ".join(f"{name}=" for name in self.params) or "no keywords"
+        named = dict(zip(self._positional, args[self.arity :], strict=False))
+        if len(args) - self.arity > len(self._positional) or named.keys() & params.keys():
+            raise UnsupportedError(f"{self.name}: one argument too many, or given twice (it takes {self.arity} array(s), then {known})")
+        params = named | params
         for key in params.keys() - set(self.params):
             if key == "out" and params[key] is None:
                 del params[key]  # NumPy's own spelling of "no out="
                 continue
             hint = "; the axis is named axis=" if key == "dim" else ""
-            known = ", ".join(f"{name}=" for name in self.params) or "no keywords"
             raise UnsupportedError(f"{self.name}: the keyword {key}= has no derivative rule (it takes {known}){hint}")
         if len(args) < self.arity:
             raise UnsupportedError(f"{self.name} takes {self.arity} array(s), got {len(args)}")
@@ -162,6 +170,8 @@ class Primitive:
             if isinstance(value, Tensor):
                 traced, edge, value = True, value._node, value._data
                 recording = recording or edge is not None
+            elif isinstance(value, (list, tuple)):
+                value = as_array(value)
             values.append(value)
             edges.append(edge)
         try:
@@ -175,7 +185,7 @@ class Primitive:
             return wrap(output)
         if output.dtype.kind == "c":
             raise DTypeError(f"{self.name}: complex numbers cannot carry a gradient; the operands are {', '.join(map(describe, values))}")
-        return wrap(output, Node(self, values, params, edges, output))
+        return wrap(output, Node(self, inputs, values, params, edges, output))
 
     def kept(self, edges: Sequence[Any]) -> set[int]:
         """What the rules that will be needed read: 0 for the output, i for the i-th input."""
@@ -235,7 +245,7 @@ def primitive(function: Callable[..., Any], *rules: Rule | None) -> Primitive:
     return serve(function, Primitive(function, *rules))
 
 
-def serve(function: Callable[..., Any], made: Any) -> Any:
+def serve(function: Callable[..., Any], made: P) -> P:
     """Enter ``made`` into the table as what serves ``function`` on Tensors."""
     DISPATCH[function] = made
     return made
@@ -258,3 +268,6 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
 
     call.__name__, call.__doc__ = function.__name__, function.__doc__
     return call
+
+
+DISPATCH[Tensor.__setitem__] = is_grad_enabled

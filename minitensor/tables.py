@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+_STYLES = {"": "", "ok": "", "wrong": ' style="color: #b3261e; font-weight: bold"'}
+
 
 @dataclass(frozen=True)
 class Table:
-    """A heading, column names and rows; numbers stand to the right, and ``marks`` colours whole rows (``"ok"``, ``"wrong"``).
+    """A heading, column names and rows; ``marks`` says of each row whether it is ``"ok"`` or ``"wrong"``.
 
     >>> print(Table("squares", ("n", "n*n"), (("2", "4"), ("10", "100"))))
     squares
@@ -25,14 +27,17 @@ class Table:
 
     def __str__(self) -> str:
         widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (self.columns, *self.rows)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (self.columns, *self.rows)
+        ]
         return "\n".join([self.title, *lines])
 
     def to_html(self) -> str:
-        """The table as an HTML fragment; a row's class is its mark."""
+        """The table as an HTML fragment, styled by itself because a notebook has no style sheet of ours."""
         head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)
-        marks = self.marks or [""] * len(self.rows)
+        styles = [_STYLES[mark] for mark in self.marks or [""] * len(self.rows)]
         body = "".join(
-            f'<tr class="{mark}">' + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row, mark in zip(self.rows, marks, strict=True)
+            f"<tr{style}>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
+            for row, style in zip(self.rows, styles, strict=True)
         )
         return f"<table><caption>{escape(self.title)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

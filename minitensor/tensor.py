@@ -6,10 +6,11 @@ operators below are spellings of it (``a + b`` is ``DISPATCH[np.add](a, b)``). `
 
 from __future__ import annotations
 
+import copy
 import operator
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, cast
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from minitensor.arrays import Array, ShapeDtype
 from minitensor.errors import DTypeError, GraphError, ShapeError, UnsupportedError
 
 DISPATCH: dict[Callable[..., Any], Callable[..., Any]] = {}
+_OPS = cast("dict[Any, Callable[..., Tensor]]", DISPATCH)  # the same table, for the entries that give Tensors
 
 
 class Leaf(ShapeDtype):
@@ -160,9 +162,10 @@ class Tensor:
 
     def to(self, target: Any) -> Tensor:
         """On another device (``"cpu"``, ``"cuda"``, ``"cuda:1"``) or of another dtype; itself when nothing changes."""
-        if not isinstance(target, str) or not target.startswith(("cpu", "cuda")):
+        if not isinstance(target, str) or target in np.sctypeDict:
             return self if np.dtype(target) == self.dtype else self.astype(target)
-        return self if arrays.parse_device(target) == self.device else DISPATCH[arrays.to_device](self, target)  # type: ignore[no-any-return]
+        device = arrays.parse_device(target)
+        return self if device == self.device else _OPS[arrays.to_device](self, self.device, device)
 
     def cpu(self) -> Tensor:
         """On the CPU."""
@@ -292,122 +295,122 @@ class Tensor:
     # -- operators: spellings of the table ----------------------------------------------------------------------------------------
 
     def __add__(self, other: Any) -> Tensor:
-        return DISPATCH[np.add](self, other)  # type: ignore[no-any-return]
+        return _OPS[np.add](self, other)
 
     def __radd__(self, other: Any) -> Tensor:
-        return DISPATCH[np.add](other, self)  # type: ignore[no-any-return]
+        return _OPS[np.add](other, self)
 
     def __sub__(self, other: Any) -> Tensor:
-        return DISPATCH[np.subtract](self, other)  # type: ignore[no-any-return]
+        return _OPS[np.subtract](self, other)
 
     def __rsub__(self, other: Any) -> Tensor:
-        return DISPATCH[np.subtract](other, self)  # type: ignore[no-any-return]
+        return _OPS[np.subtract](other, self)
 
     def __mul__(self, other: Any) -> Tensor:
-        return DISPATCH[np.multiply](self, other)  # type: ignore[no-any-return]
+        return _OPS[np.multiply](self, other)
 
     def __rmul__(self, other: Any) -> Tensor:
-        return DISPATCH[np.multiply](other, self)  # type: ignore[no-any-return]
+        return _OPS[np.multiply](other, self)
 
     def __truediv__(self, other: Any) -> Tensor:
-        return DISPATCH[np.divide](self, other)  # type: ignore[no-any-return]
+        return _OPS[np.divide](self, other)
 
     def __rtruediv__(self, other: Any) -> Tensor:
-        return DISPATCH[np.divide](other, self)  # type: ignore[no-any-return]
+        return _OPS[np.divide](other, self)
 
     def __pow__(self, other: Any) -> Tensor:
-        return DISPATCH[np.power](self, other)  # type: ignore[no-any-return]
+        return _OPS[np.power](self, other)
 
     def __rpow__(self, other: Any) -> Tensor:
-        return DISPATCH[np.power](other, self)  # type: ignore[no-any-return]
+        return _OPS[np.power](other, self)
 
     def __matmul__(self, other: Any) -> Tensor:
-        return DISPATCH[np.matmul](self, other)  # type: ignore[no-any-return]
+        return _OPS[np.matmul](self, other)
 
     def __rmatmul__(self, other: Any) -> Tensor:
-        return DISPATCH[np.matmul](other, self)  # type: ignore[no-any-return]
+        return _OPS[np.matmul](other, self)
 
     def __neg__(self) -> Tensor:
-        return DISPATCH[np.negative](self)  # type: ignore[no-any-return]
+        return _OPS[np.negative](self)
 
     def __pos__(self) -> Tensor:
-        return DISPATCH[np.positive](self)  # type: ignore[no-any-return]
+        return _OPS[np.positive](self)
 
     def __abs__(self) -> Tensor:
-        return DISPATCH[np.absolute](self)  # type: ignore[no-any-return]
+        return _OPS[np.absolute](self)
 
     def __getitem__(self, index: Any) -> Tensor:
-        return DISPATCH[operator.getitem](self, _plain_index(index))  # type: ignore[no-any-return]
+        return _OPS[operator.getitem](self, _plain_index(index))
 
     def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
-        return DISPATCH[np.equal](self, other)  # type: ignore[no-any-return]
+        return _OPS[np.equal](self, other)
 
     def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
-        return DISPATCH[np.not_equal](self, other)  # type: ignore[no-any-return]
+        return _OPS[np.not_equal](self, other)
 
     def __lt__(self, other: Any) -> Tensor:
-        return DISPATCH[np.less](self, other)  # type: ignore[no-any-return]
+        return _OPS[np.less](self, other)
 
     def __le__(self, other: Any) -> Tensor:
-        return DISPATCH[np.less_equal](self, other)  # type: ignore[no-any-return]
+        return _OPS[np.less_equal](self, other)
 
     def __gt__(self, other: Any) -> Tensor:
-        return DISPATCH[np.greater](self, other)  # type: ignore[no-any-return]
+        return _OPS[np.greater](self, other)
 
     def __ge__(self, other: Any) -> Tensor:
-        return DISPATCH[np.greater_equal](self, other)  # type: ignore[no-any-return]
+        return _OPS[np.greater_equal](self, other)
 
     def __and__(self, other: Any) -> Tensor:
-        return DISPATCH[np.bitwise_and](self, other)  # type: ignore[no-any-return]
+        return _OPS[np.bitwise_and](self, other)
 
     def __or__(self, other: Any) -> Tensor:
-        return DISPATCH[np.bitwise_or](self, other)  # type: ignore[no-any-return]
+        return _OPS[np.bitwise_or](self, other)
 
     def __invert__(self) -> Tensor:
-        return DISPATCH[np.invert](self)  # type: ignore[no-any-return]
+        return _OPS[np.invert](self)
 
     # -- methods that NumPy's arrays have too: see the NumPy function of the same name. An unknown keyword, such as dim=, reaches
     # the primitive, whose error names the keywords that have a rule. ---------------------------------------------------------------
 
     def astype(self, dtype: Any) -> Tensor:
         """The same values as ``dtype``; the gradient comes back in this Tensor's dtype."""
-        return DISPATCH[arrays.cast](self, np.dtype(dtype))  # type: ignore[no-any-return]
+        return _OPS[arrays.cast](self, np.dtype(dtype))
 
     def sum(self, axis: Any = None, keepdims: bool = False, **unknown: Any) -> Tensor:
         """`numpy.sum`"""
-        return DISPATCH[np.sum](self, axis=axis, keepdims=keepdims, **unknown)  # type: ignore[no-any-return]
+        return _OPS[np.sum](self, axis=axis, keepdims=keepdims, **unknown)
 
     def mean(self, axis: Any = None, keepdims: bool = False, **unknown: Any) -> Tensor:
         """`numpy.mean`"""
-        return DISPATCH[np.mean](self, axis=axis, keepdims=keepdims, **unknown)  # type: ignore[no-any-return]
+        return _OPS[np.mean](self, axis=axis, keepdims=keepdims, **unknown)
 
     def var(self, axis: Any = None, ddof: float = 0, keepdims: bool = False, **unknown: Any) -> Tensor:
         """`numpy.var`"""
-        return DISPATCH[np.var](self, axis=axis, ddof=ddof, keepdims=keepdims, **unknown)  # type: ignore[no-any-return]
+        return _OPS[np.var](self, axis=axis, ddof=ddof, keepdims=keepdims, **unknown)
 
     def max(self, axis: Any = None, keepdims: bool = False, **unknown: Any) -> Tensor:
         """`numpy.max`; elements that tie for the maximum share the gradient equally."""
-        return DISPATCH[np.max](self, axis=axis, keepdims=keepdims, **unknown)  # type: ignore[no-any-return]
+        return _OPS[np.max](self, axis=axis, keepdims=keepdims, **unknown)
 
     def min(self, axis: Any = None, keepdims: bool = False, **unknown: Any) -> Tensor:
         """`numpy.min`; elements that tie for the minimum share the gradient equally."""
-        return DISPATCH[np.min](self, axis=axis, keepdims=keepdims, **unknown)  # type: ignore[no-any-return]
+        return _OPS[np.min](self, axis=axis, keepdims=keepdims, **unknown)
 
     def argmax(self, axis: Any = None) -> Tensor:
         """`numpy.argmax`; integers, without gradient."""
-        return DISPATCH[np.argmax](self, axis=axis)  # type: ignore[no-any-return]
+        return _OPS[np.argmax](self, axis=axis)
 
     def reshape(self, *shape: SupportsIndex | tuple[int, ...]) -> Tensor:
         """`numpy.reshape`, the shape as a tuple or as arguments."""
-        return DISPATCH[np.reshape](self, _axes(shape))  # type: ignore[no-any-return]
+        return _OPS[np.reshape](self, _axes(shape))
 
     def transpose(self, *axes: SupportsIndex | tuple[int, ...]) -> Tensor:
         """`numpy.transpose`, the axes as a tuple or as arguments; without any, in reverse order."""
-        return DISPATCH[np.transpose](self, _axes(axes) or None)  # type: ignore[no-any-return]
+        return _OPS[np.transpose](self, _axes(axes) or None)
 
     def swapaxes(self, axis1: int, axis2: int) -> Tensor:
         """`numpy.swapaxes`"""
-        return DISPATCH[np.swapaxes](self, axis1, axis2)  # type: ignore[no-any-return]
+        return _OPS[np.swapaxes](self, axis1, axis2)
 
 
 def wrap(array: Array, node: Any = None) -> Tensor:
@@ -434,7 +437,9 @@ def _axes(given: tuple[Any, ...]) -> tuple[int, ...]:
 def _plain_index(index: Any) -> Any:
     if isinstance(index, tuple):
         return tuple(_plain_index(part) for part in index)
-    return index._data if isinstance(index, Tensor) else index
+    if isinstance(index, Tensor):
+        return index._data
+    return copy.deepcopy(index) if hasattr(index, "__len__") else index  # an array or list may be written into while the graph needs it
 
 
 def _rebuild(kind: type[Tensor], array: Array, device: str, requires_grad: bool) -> Tensor:

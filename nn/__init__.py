@@ -7,7 +7,6 @@ if __name__ == "nn":
 
 from minitensor.nn import functional
 from minitensor.nn.comparison import Comparison, compare_backward
-
 from minitensor.nn.module import Module
 from minitensor.nn.norm import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from minitensor.nn.parameter import Parameter

@@ -46,7 +46,7 @@ class Row:
         return self.used <= 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """What `compare_backward` found; prints as a table, shows itself in a notebook, and is true when every row is ok."""
 
@@ -73,7 +73,16 @@ class Comparison:
             f"{self.layer}, eps = {self.eps:g}, on {self.dtype} {self.shape}: m = {self.m} elements per slice, unit roundoff u = {self.unit:.1e}",
             ("quantity", "analytic against", "max |diff|", "relative", "tolerance", "used", "verdict", "the tolerance comes from"),
             [
-                (r.quantity, r.opinion, f"{r.difference:.1e}", f"{r.relative:.1e}", f"{r.tolerance:.1e}", f"{r.used:.2g}", "ok" if r.ok else "WRONG", r.origin)
+                (
+                    r.quantity,
+                    r.opinion,
+                    f"{r.difference:.1e}",
+                    f"{r.relative:.1e}",
+                    f"{r.tolerance:.1e}",
+                    f"{r.used:.2g}",
+                    "ok" if r.ok else "WRONG",
+                    r.origin,
+                )
                 for r in self.rows
             ],
             ["ok" if row.ok else "wrong" for row in self.rows],
@@ -87,6 +96,8 @@ class Comparison:
 
     def __str__(self) -> str:
         return f"{self.table()}\n{self.unseen_sentence()}"
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         return f"{self.table().to_html()}<p>{self.unseen_sentence()}</p>"
@@ -140,7 +151,8 @@ def compare_backward(
     bounds = {name: bound + trial.bounds["autograd"][name] for name, bound in trial.bounds["analytic"].items()}
     unit = float(np.finfo(x.dtype).eps) / 2
     rows = [
-        _row(name, "autograd", one, composed[name], bounds[name], _amplification(name, composed[name], bounds[name], unit)) for name, one in analytic.items()
+        _row(name, "autograd", one, composed[name], bounds[name], _amplification(name, composed[name], bounds[name], unit))
+        for name, one in analytic.items()
     ]
     rows += _numerical_rows(trial, rng, analytic, composed, bounds, unit, progress)
     unseen = []
@@ -152,7 +164,7 @@ def compare_backward(
 
 
 def random_cotangent(x: Array, axes: tuple[int, ...], rng: np.random.Generator) -> Array:
-    """g = noise + a + b x_hat, with |a| and |b| between 0.7 and 2 in every slice; float64 numbers for an input like x.
+    """g = noise + a + b x_hat, a and b between 0.7 and 2 in size in every slice; float64 numbers for an input like x.
 
     The paths through the statistics carry mean(g) and mean(g x_hat). Plain noise leaves both near 0 on large slices, and a mistake in
     those paths would hardly show. Where a sum over all of x would leave its dtype's range (float16), g is scaled by a power of two.
@@ -198,8 +210,8 @@ class _Trial:
     def _run(self, backward: Any, x: Tensor, g: Tensor, u: Tensor, lift: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         y, x, first = self._first(self._prepared(backward, lift), x, g)
         (dx,) = grad(y, x, g, create_graph=True)
+        assert dx is not None, "grad raises when y does not depend on x"
         (hessian_u,) = grad(dx, x, u, allow_unused=True)
-        assert dx is not None
         return {"y": y.detach(), **first, "H u": dx.detach() * 0 if hessian_u is None else hessian_u}
 
     @staticmethod
@@ -244,7 +256,6 @@ def _amplification(name: str, value: Array, bound: Array, unit: float) -> str:
 
 
 def _numerical_rows(
-    
     trial: _Trial,
     rng: np.random.Generator,
     analytic: dict[str, Array],
@@ -255,7 +266,10 @@ def _numerical_rows(
 ) -> list[Row]:
     """Directional derivatives of <g, y> along random directions, from the forward formula alone, in float64."""
     layer = trial.layer
-    wide = lambda tensor: None if tensor is None else tensor.detach().cpu().numpy().astype(np.float64)  # noqa: E731
+
+    def wide(tensor: Tensor | None) -> Any:
+        return None if tensor is None else tensor.detach().cpu().numpy().astype(np.float64)
+
     leaves = {"x": wide(trial.x), "gamma": wide(layer.weight), "beta": wide(layer.bias)}
     g, u = wide(trial.g), wide(trial.u)
     # A step moves x by a share of each slice's spread, gamma and beta by about 1
@@ -292,7 +306,8 @@ def _numerical_rows(
     progress("H u by Richardson on the complex step")
     v = along("H u", spread)
     second = richardson(
-        lambda t: complex_step(lambda z: np.sum(g * formula(leaves | {"x": leaves["x"] + t * v + z * u}))), noise=narrow * _along(np.abs(u), bounds["dx"])
+        lambda t: complex_step(lambda z: np.sum(g * formula(leaves | {"x": leaves["x"] + t * v + z * u}))),
+        noise=narrow * _along(np.abs(u), bounds["dx"]),
     )
     found, slack = _along(analytic["H u"], v), _along(bounds["H u"], np.abs(v))
     origin = f"roundings of H u, error bar {second.error:.0e}"

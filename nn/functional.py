@@ -28,7 +28,7 @@ def instance_norm(
     *,
     backward: str | Callable[..., Any] = "analytic",
 ) -> Tensor:
-    """y = (x - mu) / sqrt(v + eps) * weight + bias, with the mean mu and biased variance v of each instance and channel.
+    """``y = (x - mu) / sqrt(v + eps) * weight + bias``, with the mean mu and biased variance v of each instance and channel.
 
     Shapes: input (N, C, S...) with at least one spatial axis; ``weight`` and ``bias`` (C,) or one style per instance, (N, C); the
     running statistics (C,). Statistics are taken from the input, or, without ``use_input_stats``, from the running ones. With
@@ -36,7 +36,7 @@ def instance_norm(
     *unbiased* variance, v m / (m - 1). float16 is computed in at least float32; the result has the input's dtype.
 
     ``backward`` says who differentiates: ``"analytic"``, the closed form dx = r (h - mean(h) - x_hat mean(h x_hat)) with h = weight g
-    and r = 1 / sqrt(v + eps); ``"autograd"``, the rules of mean, -, *, sqrt and / alone; or a function of your own,
+    and r = 1 / sqrt(v + eps); ``"autograd"``, the rules of mean, subtraction, multiplication, sqrt and division alone; or a function of your own,
     ``(x, gamma, beta, eps, dy) -> (dx, dgamma, dbeta)`` in NumPy, with gamma and beta of shape (C,).
 
     Raises `ShapeError` for a rank, channel count or slice of one element that cannot be normalised, `DTypeError` for numbers that
@@ -51,9 +51,8 @@ def instance_norm(
         raise ValueError(f"backward must be 'analytic', 'autograd' or a function, got {backward!r}")
     axes = tuple(range(2, input.ndim))
     if not use_input_stats:
-        assert running_mean is not None and running_var is not None, "checked above"
         x_hat = (formulas.widen(input) - _per_channel(running_mean, input)) / np.sqrt(_per_channel(running_var, input) + eps)
-        return formulas.affine(x_hat, _per_channel(weight, input), _per_channel(bias, input)).astype(input.dtype)  # type: ignore[no-any-return]
+        return Tensor.astype(formulas.affine(x_hat, _per_channel(weight, input), _per_channel(bias, input)), input.dtype)
     if running_mean is not None and running_var is not None and input.size:
         _update(running_mean, running_var, input, axes, momentum)
     if callable(backward):
@@ -72,7 +71,7 @@ def _with_own_backward(x: Tensor, weight: Any, bias: Any, axes: tuple[int, ...],
     return primitives.normalize_with(backward, axes, eps)(x, gamma, beta)  # type: ignore[no-any-return]
 
 
-def _per_channel(parameter: Tensor | None, x: Tensor) -> Tensor | None:
+def _per_channel(parameter: Tensor | None, x: Tensor) -> Any:
     """(C,) or (N, C) as an array that broadcasts against (N, C, S...)."""
     if parameter is None:
         return None
@@ -81,12 +80,10 @@ def _per_channel(parameter: Tensor | None, x: Tensor) -> Tensor | None:
 
 
 def _update(running_mean: Tensor, running_var: Tensor, x: Tensor, axes: tuple[int, ...], momentum: float) -> None:
-    m = math.prod(x.shape[2:])
     with no_grad():
         wide = formulas.widen(x.detach())
         mu = np.mean(wide, axis=axes)
         var = np.var(wide, axis=axes, ddof=1)
-        assert m > 1, "checked by the caller"
         running_mean[...] = (1 - momentum) * running_mean + momentum * np.mean(mu, axis=0)
         running_var[...] = (1 - momentum) * running_var + momentum * np.mean(var, axis=0)
 
@@ -116,4 +113,6 @@ def _check(x: Any, running_mean: Any, running_var: Any, weight: Any, bias: Any, 
     if not use_input_stats and running_mean is None:
         raise ValueError("instance_norm: without use_input_stats, running_mean and running_var are needed")
     if use_input_stats and math.prod(x.shape[2:]) == 1:
-        raise ShapeError(f"instance_norm: each slice of an input of shape {x.shape} has one element, whose variance says nothing; more are needed")
+        raise ShapeError(
+            f"instance_norm: each slice of an input of shape {x.shape} has one element, whose variance says nothing; more are needed"
+        )

@@ -154,9 +154,15 @@ class Module:
         own = {prefix + name: value for prefix, module in self._walk() for name, value in module._values()}
         missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         if strict and (missing or unexpected):
-            raise KeyError(f"load_state_dict of {type(self).__name__}: missing {missing}, unexpected {unexpected} (strict=False takes the rest over)")
+            raise KeyError(
+                f"load_state_dict of {type(self).__name__}: missing {missing}, unexpected {unexpected} (strict=False takes the rest over)"
+            )
         given = {name: Tensor(state[name], own[name].dtype, own[name].device) for name in own if name in state}
-        wrong = [f"{name}: {describe(own[name])} here, {describe(value)} given" for name, value in given.items() if value.shape != own[name].shape]
+        wrong = [
+            f"{name}: {describe(own[name])} here, {describe(value)} given"
+            for name, value in given.items()
+            if value.shape != own[name].shape
+        ]
         if wrong:
             raise ShapeError(f"load_state_dict of {type(self).__name__}: " + "; ".join(wrong))
         for name, value in given.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,10 @@ from minitensor.errors import UnsupportedError
 
 
 class Rounded:
-    """A value and a bound: |value - exact| <= bound, elementwise, to first order in the unit roundoff u.
+    """A value and a bound: ``abs(value - exact) <= bound``, elementwise, to first order in the unit roundoff u.
 
     Every operation of the computation under test is done once more on the same numbers in the same dtype, and beside it the
-    bound is carried along (running error analysis: Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.3):
+    bound is carried along (running error analysis: Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.3)::
 
         fl(a + b)    bound  e_a + e_b                 + u |result|
         fl(a * b)    bound  |a| e_b + |b| e_a + e_a e_b + u |result|
@@ -35,10 +36,21 @@ class Rounded:
         self.value = np.asarray(value)
         self.bound = np.broadcast_to(np.asarray(bound, np.float64), self.value.shape)
 
-    shape = property(lambda self: self.value.shape)
-    ndim = property(lambda self: self.value.ndim)
-    size = property(lambda self: self.value.size)
-    dtype = property(lambda self: self.value.dtype)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.value.ndim
+
+    @property
+    def size(self) -> int:
+        return self.value.size
+
+    @property
+    def dtype(self) -> Any:
+        return self.value.dtype
 
     def __repr__(self) -> str:
         return f"Rounded({self.value!r}, bound={self.bound!r})"
@@ -61,6 +73,7 @@ class Rounded:
         return Rounded(self.value[index], self.bound[index])
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Rounded:
+        """The sum over ``axis``, with the additions of NumPy's pairwise summation counted."""
         magnitude = np.sum(np.abs(self.value), axis=axis, keepdims=keepdims, dtype=np.float64)
         bound = np.sum(self.bound, axis=axis, keepdims=keepdims) + _additions(self.shape, axis) * _unit(self.dtype) * magnitude
         return Rounded(self.value.sum(axis=axis, keepdims=keepdims), bound)
@@ -79,17 +92,34 @@ class Rounded:
     def __array_function__(self, function: Any, types: Any, args: Any, params: Any) -> Rounded:
         if function not in _FUNCTIONS:
             raise UnsupportedError(f"Rounded: no error bound is known for np.{function.__name__}")
-        return _FUNCTIONS[function](*args, **params)  # type: ignore[no-any-return]
+        return _FUNCTIONS[function](*args, **params)
 
-    __add__ = lambda self, other: np.add(self, other)  # noqa: E731
-    __radd__ = lambda self, other: np.add(other, self)  # noqa: E731
-    __sub__ = lambda self, other: np.subtract(self, other)  # noqa: E731
-    __rsub__ = lambda self, other: np.subtract(other, self)  # noqa: E731
-    __mul__ = lambda self, other: np.multiply(self, other)  # noqa: E731
-    __rmul__ = lambda self, other: np.multiply(other, self)  # noqa: E731
-    __truediv__ = lambda self, other: np.divide(self, other)  # noqa: E731
-    __rtruediv__ = lambda self, other: np.divide(other, self)  # noqa: E731
-    __neg__ = lambda self: np.negative(self)  # noqa: E731
+    def __add__(self, other: Any) -> Rounded:
+        return self.__array_ufunc__(np.add, "__call__", self, other)
+
+    def __radd__(self, other: Any) -> Rounded:
+        return self.__array_ufunc__(np.add, "__call__", other, self)
+
+    def __sub__(self, other: Any) -> Rounded:
+        return self.__array_ufunc__(np.subtract, "__call__", self, other)
+
+    def __rsub__(self, other: Any) -> Rounded:
+        return self.__array_ufunc__(np.subtract, "__call__", other, self)
+
+    def __mul__(self, other: Any) -> Rounded:
+        return self.__array_ufunc__(np.multiply, "__call__", self, other)
+
+    def __rmul__(self, other: Any) -> Rounded:
+        return self.__array_ufunc__(np.multiply, "__call__", other, self)
+
+    def __truediv__(self, other: Any) -> Rounded:
+        return self.__array_ufunc__(np.divide, "__call__", self, other)
+
+    def __rtruediv__(self, other: Any) -> Rounded:
+        return self.__array_ufunc__(np.divide, "__call__", other, self)
+
+    def __neg__(self) -> Rounded:
+        return self.__array_ufunc__(np.negative, "__call__", self)
 
 
 def _unit(dtype: Any) -> float:
@@ -132,7 +162,7 @@ def _sqrt(value: Any, a: Rounded) -> Any:
     return np.where(path > 0, a.bound / np.where(path > 0, path, 1), np.sqrt(a.bound))
 
 
-_PROPAGATED = {
+_PROPAGATED: dict[Any, Callable[..., Any]] = {
     np.add: lambda _value, a, b: a.bound + b.bound,
     np.subtract: lambda _value, a, b: a.bound + b.bound,
     np.multiply: lambda _value, a, b: np.abs(a.value) * b.bound + np.abs(b.value) * a.bound + a.bound * b.bound,
@@ -141,7 +171,7 @@ _PROPAGATED = {
     np.sqrt: _sqrt,
 }
 
-_FUNCTIONS = {
+_FUNCTIONS: dict[Any, Callable[..., Rounded]] = {
     np.sum: lambda a, axis=None, keepdims=False: a.sum(axis, keepdims),
     np.mean: lambda a, axis=None, keepdims=False: a.mean(axis, keepdims),
     np.broadcast_to: lambda a, shape: Rounded(np.broadcast_to(a.value, shape), np.broadcast_to(a.bound, shape)),

@@ -49,7 +49,10 @@ def grad(
     """
     outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    given = [grad_outputs] * len(outputs) if grad_outputs is None or isinstance(grad_outputs, Tensor) else list(grad_outputs)
+    if isinstance(grad_outputs, (list, tuple)):
+        given = list(grad_outputs)
+    else:
+        given = [None] * len(outputs) if grad_outputs is None else [grad_outputs]
     if len(given) != len(outputs):
         raise GraphError(f"grad: {len(outputs)} outputs need as many grad_outputs, got {len(given)}")
     for i, tensor in enumerate(inputs):
@@ -85,14 +88,15 @@ def walk(roots: Cotangents, targets: set[Any] | None, traced: bool, retain: bool
             g = pending.pop(node, None)
             if g is not None and (isinstance(node, Leaf) if targets is None else node in targets):
                 found[node] = as_array(g)
-            walked = g is not None and any(edge in wanted for edge in node.edges)
-            cotangents = node.vjp(g, traced) if walked else [None] * len(node.edges)
+            asked = node.edges if targets is None else [edge if edge in wanted else None for edge in node.edges]
+            walked = g is not None and any(edge is not None for edge in asked)
+            cotangents = node.vjp(g, asked, traced) if walked else [None] * len(asked)
             if len(cotangents) != len(node.edges):
                 raise GraphError(f"the rule of {node.name} gave {len(cotangents)} cotangents for {len(node.edges)} inputs")
-            for edge, cotangent in zip(node.edges, cotangents, strict=True):
+            for edge, want, cotangent in zip(node.edges, asked, cotangents, strict=True):
                 if edge is None:
                     continue
-                if cotangent is not None and edge in wanted:
+                if want is not None and cotangent is not None:
                     _accumulate(pending, owned, edge, fit(cotangent, edge), traced)
                 users[edge] -= 1
                 if not users[edge]:

@@ -29,10 +29,14 @@ def add_to(commands: Any) -> None:
         description="Run a layer forward and backward two ways, analytic and autograd, and compare y, dx, dgamma, dbeta and a second derivative; "
         "numerical derivatives give a third opinion. Exit status: 0 everything agrees, 1 something differs, 2 bad input.",
     )
-    parser.add_argument("input", nargs="?", metavar="INPUT", help="a picture, a .npy or .npz array, or a shape such as 2x3x8x9 (default: a photograph)")
+    parser.add_argument(
+        "input", nargs="?", metavar="INPUT", help="a picture, a .npy or .npz array, or a shape such as 2x3x8x9 (default: a photograph)"
+    )
     parser.add_argument("--layer", choices=sorted(LAYERS), default="instance_norm", help="which layer (default: %(default)s)")
     parser.add_argument("--eps", type=float, default=1e-5, help="added to the variance (default: %(default)s)")
-    parser.add_argument("--affine", action=argparse.BooleanOptionalAction, default=True, help="with random gamma and beta (default), or without")
+    parser.add_argument(
+        "--affine", action=argparse.BooleanOptionalAction, default=True, help="with random gamma and beta (default), or without"
+    )
     parser.add_argument("--num-features", type=int, metavar="C", help="the layer's channel count (default: the input's)")
     parser.add_argument("--dtype", choices=DTYPES, help="compute in this dtype (default: an array's own, float32 for pictures and shapes)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
@@ -91,7 +95,12 @@ def run(options: argparse.Namespace) -> int:
 
 def verdict(on_input: nn.Comparison, on_probe: nn.Comparison) -> str:
     """One sentence on both tables."""
-    wrong = [f"{row.quantity} ({row.opinion}, {where})" for where, table in (("input", on_input), ("probe", on_probe)) for row in table.rows if not row.ok]
+    wrong = [
+        f"{row.quantity} ({row.opinion}, {where})"
+        for where, table in (("input", on_input), ("probe", on_probe))
+        for row in table.rows
+        if not row.ok
+    ]
     total = len(on_input.rows) + len(on_probe.rows)
     if not wrong:
         return f"AGREE: all {total} rows lie within tolerances that were computed, not chosen."

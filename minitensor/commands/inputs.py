@@ -38,8 +38,8 @@ def read_input(text: str | None, *, dtype: Any = None, scale: str = "255", size:
     note = ""
     if text is None:
         text, note = _default()
-    path, _, member = text.partition(".npz:")
-    path = Path(f"{path}.npz" if member else text)
+    archive, _, member = text.partition(".npz:")
+    path = Path(f"{archive}.npz" if member else text)
     if not path.exists() and re.fullmatch(r"\d+(x\d+)*", text):
         shape = tuple(int(n) for n in text.split("x"))
         values = np.random.default_rng(seed).standard_normal(shape)
@@ -62,8 +62,13 @@ def _default() -> tuple[str, str]:
         import PIL  # noqa: F401
         from matplotlib.cbook import get_sample_data
     except ImportError:
-        return "2x3x8x9", 'the photograph needs the extra "report" (pip install -e ".[report]" from the checkout), so random numbers stand in for it'
-    return str(get_sample_data("grace_hopper.jpg", asfileobj=False)), "a photograph that matplotlib carries: Grace Hopper, 1952, public domain"
+        return (
+            "2x3x8x9",
+            'the photograph needs the extra "report" (pip install -e ".[report]" from the checkout), so random numbers stand in for it',
+        )
+    return str(
+        get_sample_data("grace_hopper.jpg", asfileobj=False)
+    ), "a photograph that matplotlib carries: Grace Hopper, 1952, public domain"
 
 
 def _read_array(path: Path, member: str) -> Any:
@@ -76,7 +81,9 @@ def _read_array(path: Path, member: str) -> Any:
     if isinstance(loaded, np.lib.npyio.NpzFile):
         with loaded:
             if not member and len(loaded.files) != 1:
-                raise BadInput(f"{path} holds the arrays {', '.join(loaded.files) or '(none)'}: name one, as in {path}:{(loaded.files or ['NAME'])[0]}")
+                raise BadInput(
+                    f"{path} holds the arrays {', '.join(loaded.files) or '(none)'}: name one, as in {path}:{(loaded.files or ['NAME'])[0]}"
+                )
             name = member or loaded.files[0]
             if name not in loaded.files:
                 raise BadInput(f"{path} has no array {name!r}; it holds {', '.join(loaded.files)}")
@@ -93,7 +100,9 @@ def _read_picture(path: Path, size: tuple[int, int] | None) -> tuple[Any, str]:
     try:
         from PIL import Image, ImageOps
     except ImportError as error:
-        raise MissingPackageError(f'reading the picture {path} needs Pillow: pip install -e ".[report]" from the checkout, or pip install pillow') from error
+        raise MissingPackageError(
+            f'reading the picture {path} needs Pillow: pip install -e ".[report]" from the checkout, or pip install pillow'
+        ) from error
     try:
         with Image.open(path) as opened:
             picture = ImageOps.exif_transpose(opened)

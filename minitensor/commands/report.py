@@ -55,7 +55,9 @@ def write(folder: Path, given: Input, trials: Sequence[Trial], verdict: str, pla
     step("step sizes")
     steps = _figure(_step_sizes(on_probe), "Error of four numerical derivatives against the step size", "svg")
     step("timing both ways")
-    subject = f"{on_input.comparison.layer} on {given.name} {given.array.shape} {given.array.dtype}." + (f" Input: {given.note}." if given.note else "")
+    subject = f"{on_input.comparison.layer} on {given.name} {given.array.shape} {given.array.dtype}." + (
+        f" Input: {given.note}." if given.note else ""
+    )
     if planted:
         subject += f" Planted into the analytic backward: {planted} ({FAULTS[planted].sentence})."
     page = Template((Path(__file__).parent / "report.html").read_text(encoding="utf-8")).substitute(
@@ -115,7 +117,9 @@ def _graphs(trial: Trial) -> str:
         (dx,) = grad(y, x, Tensor(np.ones(y.shape), y.dtype, y.device), create_graph=True)
         assert dx is not None
         drawn = draw(dx, names=names)
-        backward.append(_image(drawn.svg.encode(), "svg+xml", f"{way}: {drawn.alt}", f"{way}: dx, recorded so that it can be differentiated again"))
+        backward.append(
+            _image(drawn.svg.encode(), "svg+xml", f"{way}: {drawn.alt}", f"{way}: dx, recorded so that it can be differentiated again")
+        )
     return (
         f'<div class="pair">{"".join(forward)}</div>'
         f'<details><summary>The graphs of dx, as recorded with create_graph=True</summary><div class="pair">{"".join(backward)}</div></details>'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +15,10 @@ from minitensor.drawing.render import PNG_DPI, render
 from minitensor.errors import MissingPackageError
 from minitensor.tensor import Tensor
 
-LARGEST = 2000  # nodes; beyond this a layout takes minutes and nobody could read it
+LARGEST = 2000  # nodes; nobody could read more
 
 
-def draw(
-    y: Tensor | Sequence[Tensor], name: str = "", *, names: Mapping[str, Tensor] | None = None, legend: bool = True
-) -> Drawing:
+def draw(y: Tensor | Sequence[Tensor], name: str = "", *, names: Mapping[str, Tensor] | None = None, legend: bool = True) -> Drawing:
     """A `Drawing` of the graph below ``y``, one Tensor or a list of them, with the title ``name``.
 
     ``names`` gives Tensors in the graph the user's names: ``names={"x": x, "gamma": gamma}``. Leaves, parameters, constants,
@@ -28,22 +27,31 @@ def draw(
 
     >>> x = Tensor([1.0, 2.0], requires_grad=True)
     >>> print(draw((2.0 * x * x).sum(), names={"x": x}).text())
+    Compute graph: 1 leaf, 1 constant, 3 operations, 1 output
+    0  constant   2.0       ()
+    1  leaf       x         (2,)  float32
+    2  operation  multiply  (2,)  float32  <- 0 1
+    3  operation  multiply  (2,)  float32  <- 2 1
+    4  operation  sum       ()    float32  <- 3    => output
     """
-    outputs = [y] if isinstance(y, Tensor) else list(y) if isinstance(y, (list, tuple)) else []
-    if not outputs or not all(isinstance(output, Tensor) for output in outputs):
-        raise TypeError(f"draw: a Tensor or a list of Tensors is needed, got {y if y in ([], ()) else type(y).__name__}")
-    names = dict(names or {})
-    for key, tensor in names.items():
+    outputs = [y] if isinstance(y, Tensor) else y
+    if not isinstance(outputs, (list, tuple)) or not outputs or not all(isinstance(output, Tensor) for output in outputs):
+        raise TypeError(f"draw: a Tensor or a list of Tensors is needed, got {_kinds(outputs)}")
+    for key, tensor in (names or {}).items():
         if not isinstance(tensor, Tensor):
             raise TypeError(f"draw: names maps names to Tensors, but {key!r} is of type {type(tensor).__name__}")
-    return Drawing(outputs, name, names, legend)
+    return Drawing(outputs, name, names or {}, legend)
+
+
+def _kinds(y: object) -> str:
+    return f"{type(y).__name__} of ({', '.join(type(each).__name__ for each in y)})" if isinstance(y, (list, tuple)) else type(y).__name__
 
 
 class Drawing:
     """A graph's picture: shows itself in Jupyter, `save` writes files, `text` serves terminals. Made by `draw`; keeps no array alive."""
 
     def __init__(self, outputs: Sequence[Tensor], name: str, names: Mapping[str, Tensor], legend: bool) -> None:
-        self.graph, self.name, self.legend = drawn_graph(outputs, names), name, legend
+        self.graph, self.legend = drawn_graph(outputs, name, names), legend
 
     def __repr__(self) -> str:
         return f"<{self.alt}>"
@@ -60,7 +68,7 @@ class Drawing:
     @cached_property
     def dot(self) -> str:
         """The picture in the DOT language; `MissingPackageError` without the package graphviz."""
-        return dot_text(self.graph, self.name, self.legend)
+        return dot_text(self.graph, self.legend)
 
     @cached_property
     def svg(self) -> str:
@@ -73,6 +81,11 @@ class Drawing:
         """The picture as PNG."""
         return self._render("png")
 
+    @property
+    def pdf(self) -> bytes:
+        """The picture as PDF."""
+        return self._render("pdf")
+
     def _render(self, kind: str) -> bytes:
         if len(self.graph.nodes) > LARGEST:
             raise ValueError(
@@ -81,16 +94,15 @@ class Drawing:
         return render(self.dot, kind)
 
     def save(self, path: str | Path) -> Path:
-        """Write the picture to ``path`` as its suffix says: ``.svg``, ``.png``, ``.pdf`` or ``.dot``; nothing is written when rendering fails."""
+        """Write the picture to ``path`` as its suffix says: ``.svg``, ``.png``, ``.pdf`` or ``.dot``, or nothing when rendering fails."""
         path = Path(path)
-        makers = {".svg": lambda: self.svg, ".png": lambda: self.png, ".pdf": lambda: self._render("pdf"), ".dot": lambda: self.dot}
-        if path.suffix.lower() not in makers:
-            raise ValueError(f"save: the suffix of {path.name!r} is not one of {', '.join(makers)}")
-        made = makers[path.suffix.lower()]()
+        if path.suffix.lower() not in (".svg", ".png", ".pdf", ".dot"):
+            raise ValueError(f"save: the suffix of {path.name!r} is not one of .svg, .png, .pdf, .dot")
+        made = getattr(self, path.suffix.lower()[1:])
         path.write_bytes(made.encode() if isinstance(made, str) else made)
         return path
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _repr_mimebundle_(self, **_filter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """SVG for notebooks and PNG for previews that show no SVG; where there can be no picture, the text and why."""
         try:
             pictures = {"image/svg+xml": self.svg, "image/png": self.png}
@@ -98,5 +110,9 @@ class Drawing:
             return {"text/plain": f"{self.text()}\n\n{error}"}, {}
         except ValueError as error:
             return {"text/plain": f"{self!r}: {error}"}, {}
-        size = {"width": self._pixels(16), "height": self._pixels(20)}
+        width, height = struct.unpack(">II", self.png[16:24])
+        size = {"width": width * 96 // PNG_DPI, "height": height * 96 // PNG_DPI}
         return {"text/plain": repr(self), **pictures}, {"image/png": size}
+
+    def _repr_svg_(self) -> str | None:
+        return self._repr_mimebundle_()[0].get("image/svg+xml")

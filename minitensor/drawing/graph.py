@@ -27,11 +27,6 @@ class DrawnNode:
     params: str = ""
     output: bool = False
 
-    @property
-    def facts(self) -> str:
-        """Shape and dtype; nothing for Python numbers."""
-        return f"{self.shape} {self.dtype}" if self.dtype else ""
-
 
 @dataclass(frozen=True, slots=True)
 class DrawnEdge:
@@ -46,6 +41,7 @@ class DrawnEdge:
 class DrawnGraph:
     """Nodes in topological order (inputs before users, inputs in argument order), and edges in the order of their targets."""
 
+    name: str
     nodes: tuple[DrawnNode, ...]
     edges: tuple[DrawnEdge, ...]
 
@@ -54,18 +50,19 @@ class DrawnGraph:
         """One sentence for those who do not see the picture."""
         counts = [(sum(node.kind == kind for node in self.nodes), kind, several) for kind, several in KINDS.items()]
         counts.append((sum(node.output for node in self.nodes), "output", "outputs"))
-        return "Compute graph: " + ", ".join(f"{n} {one if n == 1 else several}" for n, one, several in counts if n)
+        title = f"Compute graph of {self.name}" if self.name else "Compute graph"
+        return f"{title}: " + ", ".join(f"{n} {one if n == 1 else several}" for n, one, several in counts if n)
 
     def listing(self) -> str:
-        """One line per node: number, kind, name, shape, dtype, the numbers of its inputs, parameters."""
+        """One line per node: number, kind, name, shape, dtype, the numbers of its inputs, parameters, and whether it is an output."""
         inputs: list[list[str]] = [[] for _ in self.nodes]
         for edge in self.edges:
             inputs[edge.target].append(str(edge.source))
-        rows = [
-            (str(n.number).rjust(len(str(len(inputs)))), n.kind, n.name, str(n.shape), n.dtype, "<- " * bool(used) + " ".join(used), n.params)
-            + ("=> output" * n.output,)
-            for n, used in zip(self.nodes, inputs, strict=True)
-        ]
+        digits = len(str(len(inputs) - 1))
+        rows = []
+        for node, used in zip(self.nodes, inputs, strict=True):
+            facts = [f"{node.number:{digits}}", node.kind, node.name, str(node.shape), node.dtype]
+            rows.append([*facts, " ".join(["<-", *used]) if used else "", node.params, "=> output" if node.output else ""])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width).rstrip() for row in rows)
         return "\n".join([self.alt, *lines])
@@ -79,9 +76,9 @@ class _Constant:
     edges: tuple[()] = ()
 
 
-def drawn_graph(outputs: Sequence[Tensor], names: Mapping[str, Tensor]) -> DrawnGraph:
+def drawn_graph(outputs: Sequence[Tensor], name: str, names: Mapping[str, Tensor]) -> DrawnGraph:
     """The graph below ``outputs``; ``names`` tells what the user calls some of its Tensors."""
-    called = {id(tensor._data if tensor._node is None else tensor._node): name for name, tensor in names.items()}
+    called = {id(tensor._data if tensor._node is None else tensor._node): key for key, tensor in names.items()}
     roots = [_Constant(tensor._data) if tensor._node is None else tensor._node for tensor in outputs]
     ends, number = set(roots), dict[Any, int]()
     nodes: list[DrawnNode] = []
@@ -99,7 +96,7 @@ def drawn_graph(outputs: Sequence[Tensor], names: Mapping[str, Tensor]) -> Drawn
             number[node] = len(nodes)
             nodes.append(_drawn(node, len(nodes), called, node in ends))
             edges.extend(DrawnEdge(number[source], number[node], position) for position, source in sources)
-    return DrawnGraph(tuple(nodes), tuple(edges))
+    return DrawnGraph(name, tuple(nodes), tuple(edges))
 
 
 def _sources(node: Any) -> list[tuple[int, Any]]:
@@ -118,12 +115,13 @@ def _drawn(node: Any, number: int, called: Mapping[int, str], output: bool) -> D
         value, shape = node.value, tuple(np.shape(node.value))
         name = called.get(id(value)) or ("constant" if shape or isinstance(value, ShapeDtype) else _short(value))
         return DrawnNode(number, "constant", name, shape, str(getattr(value, "dtype", "")), "", output)
-    name = called.get(id(node))
+    own = called.get(id(node), "")
     if isinstance(node, Leaf):
-        kind = getattr(type(node.tensor()), "kind", "leaf")  # a class of Tensors may say kind = "parameter"
-        return DrawnNode(number, kind, name or kind, node.shape, str(node.dtype), "", output)
-    params = ", ".join(f"{key}={_short(value)}" for key, value in node.params.items())
-    name = f"{name} = {node.name}" if name else node.name
+        kind = "parameter" if getattr(type(node.tensor()), "kind", "") == "parameter" else "leaf"  # what a class of Tensors may say
+        return DrawnNode(number, kind, own or kind, node.shape, str(node.dtype), "", output)
+    told = {key: value for key, value in node.params.items() if value is not False and (value is not None or key == "index")}
+    params = ", ".join(f"{key}={_short(value)}" for key, value in told.items())
+    name = f"{own} = {node.name}" if own not in ("", node.name) else node.name
     return DrawnNode(number, "operation", name, node.shape, str(node.dtype), params, output)
 
 

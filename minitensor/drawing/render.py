@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 
-from minitensor.drawing.dot import MISSING
+from minitensor.drawing.dot import MISSING, graphviz_package
 from minitensor.errors import MissingPackageError
 
 PNG_DPI = 192  # twice the 96 dots of a screen's inch: sharp on dense screens and in print
@@ -29,11 +29,9 @@ def render(dot: str, kind: str) -> bytes:
 
 
 def _by_program(dot: str, kind: str) -> bytes:
+    graphviz = graphviz_package()
     try:
-        graphviz = import_module("graphviz")
         return bytes(graphviz.pipe("dot", kind, dot.encode(), quiet=True))
-    except ImportError as error:
-        raise MissingPackageError(MISSING) from error
     except graphviz.ExecutableNotFound as error:
         raise MissingPackageError(MISSING) from error
 
@@ -42,7 +40,11 @@ def _by_program(dot: str, kind: str) -> bytes:
 def _quiet() -> Iterator[None]:
     """Without Fontconfig's warnings, which C code writes past Python to file descriptor 2."""
     with _lock, open(os.devnull, "w") as nowhere:
-        kept = os.dup(2)
+        try:
+            kept = os.dup(2)
+        except OSError:  # a program without a console has nothing to keep quiet
+            yield
+            return
         os.dup2(nowhere.fileno(), 2)
         try:
             yield

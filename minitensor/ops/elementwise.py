@@ -7,17 +7,21 @@ from typing import Any
 import numpy as np
 
 from minitensor import arrays
-from minitensor.primitive import primitive, without_gradient
+from minitensor.primitive import Primitive, primitive, serve, without_gradient
 
 
 def _power_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
     if isinstance(b, (int, float)):  # a Python number stays weak: float32 ** 2 is float32
         return g * (b * a ** (b - 1)) if b else g * 0
-    return g * b * a ** np.where(b == 0, 1, b - 1)  # b = 0 first, so that 0**0 has the finite derivative 0
+    return g * b * a ** np.where((a == 0) & (b == 0), 1, b - 1)  # 0**0 has the finite derivative 0
 
 
 def _power_exponent(g: Any, y: Any, a: Any, _b: Any) -> Any:
     return g * y * np.log(np.where(a > 0, a, 1))  # 0**b is constant in b > 0; a < 0 has no real derivative in b
+
+
+def _move(x: Any, source: str, target: str) -> Any:
+    return arrays.to_device(x, target)
 
 
 # A rule's names: g cotangent, y output, x, a, b inputs; an underscore marks what the rule does not read.
@@ -55,7 +59,9 @@ where = primitive(
     lambda g, _y, condition, _a, _b: np.where(condition, 0, g),
 )
 astype = primitive(arrays.cast, lambda g, _y, _x, dtype: g)  # the walk casts every cotangent to its input's dtype
-to_device = primitive(arrays.to_device, lambda g, _y, x, device: to_device(g, arrays.device_of(x)))
+to_device: Primitive = serve(
+    arrays.to_device, primitive(_move, lambda g, _y, _x, source, target: to_device(g, source=target, target=source))
+)
 
 without_gradient(np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal)
 without_gradient(np.bitwise_and, np.bitwise_or, np.invert, np.logical_and, np.logical_or, np.logical_not)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minitensor.arrays import array_module
-from minitensor.primitive import primitive, serve
+from minitensor.primitive import Primitive, primitive, serve
 
 
 def _getitem(x: Any, index: Any) -> Any:
@@ -26,4 +26,4 @@ def _scatter(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
 
 
 getitem = serve(operator.getitem, primitive(_getitem, lambda g, _y, _x, index: scatter(g, index=index, shape=_x.shape)))
-scatter = primitive(_scatter, lambda g, _y, _x, index, shape: g[index])
+scatter: Primitive = primitive(_scatter, lambda g, _y, _x, index, shape: g[index])

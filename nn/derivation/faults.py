@@ -1,6 +1,6 @@
 """The known mistakes in the backward pass of InstanceNorm: one list, which ``--plant``, the blindness figures and the tests share.
 
-The backward pass is written in stages, as one derives it on paper, each stage a formula whose parameters name what it uses:
+The backward pass is written in stages, as one derives it on paper, each stage a formula whose parameters name what it uses::
 
     c = x - mu    q = c c    v = mean(q)    s = sqrt(v + eps)    r = 1 / s    x_hat = c r    y = gamma x_hat + beta
 
@@ -110,8 +110,16 @@ FAULTS: dict[str, Fault] = {
         _fault("m-is-one-axis", "m counts the last axis only, not all that were reduced", m=lambda x: x.shape[-1]),
         _fault("m-counts-the-batch", "m counts the batch axis too, as BatchNorm does", m=lambda x: x.size // x.shape[1]),
         _fault("unbiased", "the variance path divides by m - 1, the forward by m", q_bar=lambda v_bar, m: v_bar / (m - 1)),
-        _fault("unbiased-rstd", "r is made from the unbiased variance, the forward from the biased", s=lambda v, m, eps: np.sqrt(v * m / (m - 1) + eps)),
-        _fault("averaged-over-batch", "dx is divided by the batch size, which the loss has done already", dx=lambda x, c_bar, mu_bar, m: (c_bar + mu_bar / m) / x.shape[0]),
+        _fault(
+            "unbiased-rstd",
+            "r is made from the unbiased variance, the forward from the biased",
+            s=lambda v, m, eps: np.sqrt(v * m / (m - 1) + eps),
+        ),
+        _fault(
+            "averaged-over-batch",
+            "dx is divided by the batch size, which the loss has done already",
+            dx=lambda x, c_bar, mu_bar, m: (c_bar + mu_bar / m) / x.shape[0],
+        ),
         # factors, signs, powers
         _fault("no-2", "the 2 of d(c c) = 2 c dc is missing", c_bar=lambda h, r, c, q_bar: h * r + c * q_bar),
         _fault("no-half", "the 1/2 of d sqrt is missing", v_bar=lambda s_bar, s: s_bar / s),
@@ -131,18 +139,29 @@ FAULTS: dict[str, Fault] = {
         # the wrong array
         _fault("x-for-centred", "x stands where x - mu belongs in d r", r_bar=lambda h, x: _per_slice(h * x)),
         _fault("x-hat-for-centred", "x_hat stands where x - mu belongs in d r", r_bar=lambda h, x_hat: _per_slice(h * x_hat)),
-        _fault("y-for-x-hat", "y was kept where x_hat is needed in d r", r_bar=lambda h, x_hat, gamma, beta, s: _per_slice(h * (gamma * x_hat + beta) * s)),
+        _fault(
+            "y-for-x-hat",
+            "y was kept where x_hat is needed in d r",
+            r_bar=lambda h, x_hat, gamma, beta, s: _per_slice(h * (gamma * x_hat + beta) * s),
+        ),
         # dgamma and dbeta
         _fault("dgamma-without-x-hat", "x_hat is missing in dgamma", dgamma=lambda g: _per_channel(g)),
         _fault("dgamma-of-centred", "dgamma uses x - mu, not x_hat", dgamma=lambda g, c: _per_channel(g * c)),
         _fault("dgamma-of-x", "dgamma uses x, not x_hat", dgamma=lambda g, x: _per_channel(g * x)),
         _fault("dgamma-of-y", "dgamma uses y, not x_hat", dgamma=lambda g, gamma, x_hat, beta: _per_channel(g * (gamma * x_hat + beta))),
         _fault("dgamma-with-gamma", "dgamma is multiplied by gamma", dgamma=lambda g, gamma, x_hat: _per_channel(g * gamma * x_hat)),
-        _fault("dgamma-averaged", "dgamma is a mean, not a sum", dgamma=lambda g, x_hat, x: _per_channel(g * x_hat) / (x.size // x.shape[1])),
+        _fault(
+            "dgamma-averaged", "dgamma is a mean, not a sum", dgamma=lambda g, x_hat, x: _per_channel(g * x_hat) / (x.size // x.shape[1])
+        ),
         _fault("dgamma-batch-mean", "dgamma is averaged over the batch", dgamma=lambda g, x_hat, x: _per_channel(g * x_hat) / x.shape[0]),
         _fault("dgamma-first-instance", "dgamma is not summed over the batch", dgamma=lambda g, x_hat: _per_channel((g * x_hat)[:1])),
         _fault("dbeta-averaged", "dbeta is a mean, not a sum", dbeta=lambda g, x: _per_channel(g) / (x.size // x.shape[1])),
         _fault("dbeta-with-gamma", "dbeta is multiplied by gamma", dbeta=lambda h: _per_channel(h)),
-        _fault("dgamma-dbeta-swapped", "dgamma and dbeta are swapped", dgamma=lambda g: _per_channel(g), dbeta=lambda g, x_hat: _per_channel(g * x_hat)),
+        _fault(
+            "dgamma-dbeta-swapped",
+            "dgamma and dbeta are swapped",
+            dgamma=lambda g: _per_channel(g),
+            dbeta=lambda g, x_hat: _per_channel(g * x_hat),
+        ),
     )
 }

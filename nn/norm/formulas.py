@@ -4,7 +4,7 @@ They run on whatever implements NumPy's protocols: float arrays (computing), com
 rounding bound (tolerances), Tensors (drawing, and derivatives of the derivative). So they say ``1 / np.sqrt(v + eps)`` and
 ``mean(c * c)``, never ``np.var`` or ``** -0.5``, which leave some of these worlds.
 
-Per slice of m elements, with mu and v the mean and the biased variance of x, and r = 1 / sqrt(v + eps):
+Per slice of m elements, with mu and v the mean and the biased variance of x, and r = 1 / sqrt(v + eps)::
 
     x_hat = r (x - mu)
     y     = gamma x_hat + beta

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from minitensor.errors import ShapeError, describe
-from minitensor.primitive import JointPrimitive, primitive
+from minitensor.primitive import JointPrimitive, Primitive, primitive
 
 from . import formulas
 from .formulas import Axes, mean
@@ -27,7 +27,7 @@ standardize = primitive(
     formulas.standardize,
     lambda g, y, x, axes, eps: rstd(x, axes=axes, eps=eps) * (g - mean(g, axes) - y * mean(g * y, axes)),
 )
-rstd = primitive(
+rstd: Primitive = primitive(
     formulas.rstd,
     lambda g, y, x, axes, eps: g * y * y * standardize(x, axes=axes, eps=eps) * (-1 / math.prod(x.shape[i] for i in axes)),
 )

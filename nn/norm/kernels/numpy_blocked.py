@@ -92,4 +92,5 @@ def _centred(rows: Any) -> Float64:
 
 def _rstd(c: Float64, eps: float) -> Float64:
     # np.mean sums pairwise; a dot product would be faster, but its error grows with m
-    return 1 / np.sqrt(np.mean(c * c, axis=1, keepdims=True) + eps)
+    r: Float64 = 1 / np.sqrt(np.mean(c * c, axis=1, keepdims=True) + eps)
+    return r
