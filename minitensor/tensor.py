@@ -66,7 +66,7 @@ class Tensor:
 
     @property
     def data(self) -> Array:
-        """The values, as a read-only view; assigning gives the Tensor new values of the same shape (a graph recorded before keeps the old)."""
+        """The values, as a read-only view; assigning gives new ones of the same shape (a graph recorded before keeps the old)."""
         return arrays.read_only(self._data)
 
     @data.setter
@@ -222,7 +222,8 @@ class Tensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if self.requires_grad:
             raise UnsupportedError(
-                "this Tensor requires grad, and a NumPy array would forget its graph: use t.detach() for the values, or a NumPy function on t itself"
+                "this Tensor requires grad, and a NumPy array would forget its graph: "
+                "use t.detach() for the values, or a NumPy function on t itself"
             )
         if self.device != "cpu":
             raise UnsupportedError(f"this Tensor lives on {self.device!r}: use t.cpu() first")

@@ -2,7 +2,8 @@
 
 if __name__ == "nn":
     raise ImportError(
-        "a bare `import nn` would make second copies of the classes; write `from minitensor import nn` (this folder is installed as minitensor.nn)"
+        "a bare `import nn` would make second copies of the classes; write `from minitensor import nn` "
+        "(this folder is installed as minitensor.nn)"
     )
 
 from minitensor.nn import functional

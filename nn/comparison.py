@@ -70,7 +70,7 @@ class Comparison:
     def table(self) -> Table:
         """The rows as strings."""
         return Table(
-            f"{self.layer}, eps = {self.eps:g}, on {self.dtype} {self.shape}: m = {self.m} elements per slice, unit roundoff u = {self.unit:.1e}",
+            f"{self.layer}, eps = {self.eps:g}, on {self.dtype} {self.shape}: m = {self.m} per slice, unit roundoff u = {self.unit:.1e}",
             ("quantity", "analytic against", "max |diff|", "relative", "tolerance", "used", "verdict", "the tolerance comes from"),
             [
                 (

@@ -36,7 +36,7 @@ def instance_norm(
     *unbiased* variance, v m / (m - 1). float16 is computed in at least float32; the result has the input's dtype.
 
     ``backward`` says who differentiates: ``"analytic"``, the closed form dx = r (h - mean(h) - x_hat mean(h x_hat)) with h = weight g
-    and r = 1 / sqrt(v + eps); ``"autograd"``, the rules of mean, subtraction, multiplication, sqrt and division alone; or a function of your own,
+    and r = 1 / sqrt(v + eps); ``"autograd"``, the rules of mean, subtraction, multiplication, sqrt and division alone; or your own,
     ``(x, gamma, beta, eps, dy) -> (dx, dgamma, dbeta)`` in NumPy, with gamma and beta of shape (C,).
 
     Raises `ShapeError` for a rank, channel count or slice of one element that cannot be normalised, `DTypeError` for numbers that

@@ -177,7 +177,8 @@ def _roots(outputs: Sequence[Tensor], gradients: Sequence[Tensor | None], traced
     for output, gradient in zip(outputs, gradients, strict=True):
         if not isinstance(output, Tensor) or not output.requires_grad:
             raise GraphError(
-                f"backward: {describe(output)} does not require grad: no input of it was made with requires_grad=True, or it was computed under no_grad"
+                f"backward: {describe(output)} does not require grad: no input of it was made with "
+                "requires_grad=True, or it was computed under no_grad"
             )
         g = _seed(output, gradient, traced)
         node = output._node
@@ -189,7 +190,8 @@ def _seed(output: Tensor, gradient: Any, traced: bool) -> Any:
     if gradient is None:
         if output.size != 1:
             raise GraphError(
-                f"backward: the output has shape {output.shape}, so a cotangent of that shape is needed: pass gradient= (or grad_outputs=), or reduce it first, as in (w * y).sum()"
+                f"backward: the output has shape {output.shape}, so a cotangent of that shape is needed: "
+                "pass gradient= (or grad_outputs=), or reduce it first, as in (w * y).sum()"
             )
         gradient = wrap(np.ones_like(output._data))
     if not isinstance(gradient, Tensor):

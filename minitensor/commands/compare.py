@@ -26,8 +26,8 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "compare",
         help="compare a layer's analytic backward with autograd",
-        description="Run a layer forward and backward two ways, analytic and autograd, and compare y, dx, dgamma, dbeta and a second derivative; "
-        "numerical derivatives give a third opinion. Exit status: 0 everything agrees, 1 something differs, 2 bad input.",
+        description="Run a layer forward and backward two ways, analytic and autograd, and compare y, dx, dgamma, dbeta and a "
+        "second derivative; numerical derivatives give a third opinion. Exit status: 0 everything agrees, 1 something differs, 2 bad input.",
     )
     parser.add_argument(
         "input", nargs="?", metavar="INPUT", help="a picture, a .npy or .npz array, or a shape such as 2x3x8x9 (default: a photograph)"

@@ -30,7 +30,7 @@ def show(table: Table) -> None:
         return
     from rich.table import Table as RichTable
 
-    shown = RichTable(title=table.title, title_justify="left", *table.columns)
+    shown = RichTable(*table.columns, title=table.title, title_justify="left")
     for row, mark in zip(table.rows, table.marks or [""] * len(table.rows), strict=True):
         shown.add_row(*row, style=STYLES[mark])
     console.print(shown)

@@ -122,7 +122,8 @@ def _graphs(trial: Trial) -> str:
         )
     return (
         f'<div class="pair">{"".join(forward)}</div>'
-        f'<details><summary>The graphs of dx, as recorded with create_graph=True</summary><div class="pair">{"".join(backward)}</div></details>'
+        "<details><summary>The graphs of dx, as recorded with create_graph=True</summary>"
+        f'<div class="pair">{"".join(backward)}</div></details>'
     )
 
 

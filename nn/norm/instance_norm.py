@@ -80,7 +80,8 @@ class _InstanceNorm(Module):
         x = input if batched else input.reshape(1, *input.shape)
         if x.shape[1] != self.num_features:
             raise ShapeError(
-                f"{type(self).__name__}: num_features is {self.num_features}, but an input {layouts} of shape {input.shape} has C = {x.shape[1]}"
+                f"{type(self).__name__}: num_features is {self.num_features}, "
+                f"but an input {layouts} of shape {input.shape} has C = {x.shape[1]}"
             )
         y = functional.instance_norm(
             x,
