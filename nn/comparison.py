@@ -13,7 +13,7 @@ import numpy as np
 
 from minitensor import Tensor, grad
 from minitensor.autograd import Rounded, complex_step, richardson
-from minitensor.errors import ShapeError
+from minitensor.errors import DTypeError, ShapeError, describe
 from minitensor.tables import Table
 
 from .derivation.faults import FAULTS
@@ -103,10 +103,13 @@ class Comparison:
         return f"{self.table().to_html()}<p>{self.unseen_sentence()}</p>"
 
     def to_dict(self) -> dict[str, Any]:
-        """The same, for JSON."""
-        return {**asdict(self), "rows": [{**asdict(row), "ok": row.ok} for row in self.rows], "ok": self.ok}
+        """The same, for JSON, which has no nan and no inf: they become None."""
+        rows = [{**asdict(row), "ok": row.ok} for row in self.rows]
+        rows = [{key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()} for row in rows]
+        return {**asdict(self), "rows": rows, "ok": self.ok}
 
 
+@np.errstate(all="ignore")  # nan, inf and overflow show in the rows
 def compare_backward(
     layer: Module,
     x: Tensor | Array,
@@ -136,6 +139,8 @@ def compare_backward(
     True
     """
     x = x if isinstance(x, Tensor) else Tensor(x)
+    if x.dtype not in (np.float16, np.float32, np.float64):
+        raise DTypeError(f"compare_backward: float16, float32 or float64 is needed, got {describe(x)}; use x.astype(np.float64)")
     if x.size == 0:
         raise ShapeError(f"compare_backward: an input with elements is needed, got shape {x.shape}")
     # Not default_rng(seed) alone: x is often drawn from that, and a cotangent proportional to x - mu makes dx vanish
@@ -195,7 +200,8 @@ class _Trial:
 
         def run(backward: str) -> dict[str, Array]:
             found = self._run(backward, lift(self.x), lift(self.g), lift(self.u), lift)
-            return {name: value._data.bound for name, value in found.items()}
+            bounds = {name: value._data.bound for name, value in found.items()}
+            return {name: np.where(np.isnan(bound), np.inf, bound) for name, bound in bounds.items()}  # 0 times inf: nothing is known
 
         return {backward: run(backward) for backward in ("analytic", "autograd")}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -75,18 +76,20 @@ class Rounded:
     def sum(self, axis: Any = None, keepdims: bool = False) -> Rounded:
         """The sum over ``axis``, with the additions of NumPy's pairwise summation counted."""
         magnitude = np.sum(np.abs(self.value), axis=axis, keepdims=keepdims, dtype=np.float64)
-        bound = np.sum(self.bound, axis=axis, keepdims=keepdims) + _additions(self.shape, axis) * _unit(self.dtype) * magnitude
+        bound = np.sum(self.bound, axis=axis, keepdims=keepdims) + _additions(self.value, axis) * _unit(self.dtype) * magnitude
         return Rounded(self.value.sum(axis=axis, keepdims=keepdims), bound)
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> Rounded:
-        total = self.sum(axis=axis, keepdims=keepdims)
-        return total / (self.size // max(total.size, 1))
+        wide = self.astype(np.float32) if self.dtype == np.float16 else self  # as NumPy does
+        total = wide.sum(axis=axis, keepdims=keepdims)
+        mean = total / (self.size // max(total.size, 1))
+        return Rounded(self.value.mean(axis=axis, keepdims=keepdims), mean.astype(self.dtype).bound)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **params: Any) -> Rounded:
         if method != "__call__" or params or ufunc not in _PROPAGATED:
             raise UnsupportedError(f"Rounded: no error bound is known for np.{ufunc.__name__}")
-        operands = [x if isinstance(x, Rounded) else Rounded(x) for x in inputs]
         value = ufunc(*(x.value if isinstance(x, Rounded) else x for x in inputs))
+        operands = [_operand(x, value.dtype) for x in inputs]
         return Rounded(value, _PROPAGATED[ufunc](value, *operands) + _roundoff(value))
 
     def __array_function__(self, function: Any, types: Any, args: Any, params: Any) -> Rounded:
@@ -122,6 +125,13 @@ class Rounded:
         return self.__array_ufunc__(np.negative, "__call__", self)
 
 
+def _operand(x: Any, dtype: Any) -> Rounded:
+    """A Python number is rounded to the dtype of the operation before anything else happens to it."""
+    if type(x) in (bool, int, float):
+        return Rounded(np.asarray(x, dtype), abs(float(dtype.type(x)) - x))
+    return x if isinstance(x, Rounded) else Rounded(x)
+
+
 def _unit(dtype: Any) -> float:
     """The unit roundoff: half the gap between 1 and the next number."""
     return float(np.finfo(dtype).eps) / 2
@@ -135,20 +145,27 @@ def _roundoff(value: Any) -> Any:
     )
 
 
-def _additions(shape: tuple[int, ...], axis: Any) -> int:
-    """The longest path through NumPy's sum: pairwise over the reduced axes that lie innermost, one by one over the rest.
+def _additions(a: Any, axis: Any) -> int:
+    """The longest path through NumPy's sum: pairwise over the reduced axes that lie innermost in memory, one by one over the rest."""
+    axes = normalize_axis_tuple(range(a.ndim) if axis is None else axis, a.ndim)
+    count = math.prod(a.shape[i] for i in axes)
+    inner, step = 1, None  # how many numbers lie one after the other, and where the next one would lie
+    for stride, i in sorted((abs(stride), i) for i, stride in enumerate(a.strides) if a.shape[i] > 1):
+        if stride == 0:
+            return count - 1  # a broadcast array: whatever the order, no path is longer than this
+        if i not in axes or stride != (step or stride):
+            break
+        inner, step = inner * a.shape[i], stride * a.shape[i]
+    return _pairwise(inner) + count // inner - 1
 
-    A block of up to 128 numbers is summed by 8 accumulators (15 additions each, then 3 levels); blocks are joined in a binary tree.
-    """
-    axes = set(range(len(shape)) if axis is None else normalize_axis_tuple(axis, len(shape)))
-    inner, outer = 1, 1
-    innermost = True
-    for i in reversed(range(len(shape))):
-        innermost = innermost and i in axes
-        if i in axes:
-            inner, outer = (inner * shape[i], outer) if innermost else (inner, outer * shape[i])
-    pairwise = inner - 1 if inner < 8 else 18 + max(0, math.ceil(math.log2(inner / 128)))
-    return pairwise + outer - 1
+
+@cache
+def _pairwise(n: int) -> int:
+    """Up to 128 numbers are summed by 8 accumulators, which are joined in 3 levels, and then the rest of n / 8; more are halved first."""
+    if n <= 128:
+        return n - 1 if n < 8 else n // 8 + 2 + n % 8
+    half = n // 2 - n // 2 % 8
+    return 1 + max(_pairwise(half), _pairwise(n - half))
 
 
 def _divide(value: Any, a: Rounded, b: Rounded) -> Any:

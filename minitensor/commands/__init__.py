@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -15,13 +16,15 @@ from minitensor.commands.inputs import BadInput
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line, not the whole usage."""
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (see {self.prog} --help)\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
     parser = _Parser(prog="minitensor", description="Plain NumPy, differentiated; and derivations that are checked.")
     parser.add_argument("--version", action="version", version=f"minitensor {__version__}")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal's encoding lacks
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     compare.add_to(commands)
     options = parser.parse_args(arguments)

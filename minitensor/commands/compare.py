@@ -27,7 +27,8 @@ def add_to(commands: Any) -> None:
         "compare",
         help="compare a layer's analytic backward with autograd",
         description="Run a layer forward and backward two ways, analytic and autograd, and compare y, dx, dgamma, dbeta and a "
-        "second derivative; numerical derivatives give a third opinion. Exit status: 0 everything agrees, 1 something differs, 2 bad input.",
+        "second derivative; numerical derivatives give a third opinion. "
+        "Exit status: 0 everything agrees, 1 something differs, 2 bad input.",
     )
     parser.add_argument(
         "input", nargs="?", metavar="INPUT", help="a picture, a .npy or .npz array, or a shape such as 2x3x8x9 (default: a photograph)"
@@ -50,6 +51,7 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+@np.errstate(all="ignore")  # nan, inf and overflow are looked for, and reported
 def run(options: argparse.Namespace) -> int:
     """The command; returns the exit status."""
     if options.plant == "list":
@@ -61,11 +63,16 @@ def run(options: argparse.Namespace) -> int:
         raise BadInput(f"--plant {options.plant}: no such mistake; `minitensor compare --plant list` names them all")
     if options.seed < 0:
         raise BadInput(f"--seed must not be negative, got {options.seed}")
+    if not 0 <= options.eps < np.inf:
+        raise BadInput(f"--eps must be a number from 0 up, got {options.eps}")
+    if options.num_features is not None and options.num_features < 1:
+        raise BadInput(f"--num-features must be positive, got {options.num_features}")
     if options.report is not None:
         from minitensor.commands import report  # needs packages that a bare install lacks; say so before the work, not after
     rng = np.random.default_rng([options.seed, 1])
     given = read_input(options.input, dtype=options.dtype, scale=options.scale, size=options.size, seed=options.seed)
     layer = _layer_for(given, options, rng)
+    _check_range(given, layer)
     probe, probe_layer = _probe(options, rng)
     x = Tensor(given.array, device=options.device)
 
@@ -108,14 +115,16 @@ def verdict(on_input: nn.Comparison, on_probe: nn.Comparison) -> str:
 
 
 def _size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)x(\d+)", text)
-    if not found or "0" in found.groups():
+    found = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", text)
+    if not found:
         raise argparse.ArgumentTypeError(f"HxW is needed, such as 240x320, got {text!r}")
     return int(found[1]), int(found[2])
 
 
 def _layer_for(given: Input, options: argparse.Namespace, rng: np.random.Generator) -> Any:
     shape = given.array.shape
+    if given.is_picture and options.unbatched:
+        raise BadInput(f"--unbatched is for arrays; the picture {given.name} is read as (1, C, H, W)")
     kinds = LAYERS[options.layer]
     rank = len(shape) + options.unbatched
     if rank not in kinds:
@@ -124,6 +133,18 @@ def _layer_for(given: Input, options: argparse.Namespace, rng: np.random.Generat
         raise BadInput(f"{given.name}: {options.layer} takes arrays of {expected} axes, got shape {shape}{fix}")
     channels = shape[0 if options.unbatched else 1]
     return _made(kinds[rank], options.num_features or channels, options.eps, options.affine, given.array.dtype, options, rng)
+
+
+def _check_range(given: Input, layer: Any) -> None:
+    """Refuse what leaves the range of the dtype that is computed in: the layer would be blamed for it."""
+    limits = np.finfo(np.promote_types(given.array.dtype, np.float32))
+    axes = layer.axes(given.array.ndim)
+    values = given.array.astype(np.float64)
+    squares = np.sum((values - np.mean(values, axis=axes, keepdims=True)) ** 2, axis=axes)
+    if not np.all(squares + layer.eps < limits.max):
+        raise BadInput(f"{given.name}: values up to {np.max(np.abs(values)):.1e} and eps = {layer.eps:g} are too large: the variance overflows {limits.dtype}")
+    if not np.all(squares + layer.eps >= limits.tiny):
+        raise BadInput(f"{given.name}: a slice is constant (or nearly) and eps = {layer.eps:g}: 1 / sqrt(variance + eps) overflows {limits.dtype}")
 
 
 def _made(kind: Any, channels: int, eps: float, affine: bool, dtype: Any, options: argparse.Namespace, rng: np.random.Generator) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import zipfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from minitensor.errors import MissingPackageError
 
+EXPECTED = "INPUT is a picture, a .npy or .npz file, or a shape such as 2x3x8x9"
 LARGEST_PICTURE = 2_000_000  # pixels; the comparison holds about a hundred float64 copies
 
 
@@ -42,17 +43,23 @@ def read_input(text: str | None, *, dtype: Any = None, scale: str = "255", size:
     path = Path(f"{archive}.npz" if member else text)
     if not path.exists() and re.fullmatch(r"\d+(x\d+)*", text):
         shape = tuple(int(n) for n in text.split("x"))
-        values = np.random.default_rng(seed).standard_normal(shape)
+        try:
+            values = np.random.default_rng(seed).standard_normal(shape)
+        except ValueError as error:  # NumPy's way to say that no array can be so large
+            raise BadInput(f"shape {text} is too large: {error}") from error
         found = Input(values.astype(dtype or np.float32), f"normal random numbers, shape {text}", False, note)
     elif path.suffix in (".npy", ".npz"):
         values = _read_array(path, member)
+        if dtype is None and values.dtype not in (np.float16, np.float32, np.float64):
+            raise BadInput(f"{path} holds {values.dtype} numbers: choose one of float16, float32 and float64 with --dtype")
         found = Input(values if dtype is None else values.astype(dtype), path.name, False, note)
     else:
         values, shrunk = _read_picture(path, size)
         values = values / 255 if scale == "unit" else values
         found = Input(values.astype(dtype or np.float32), path.name, True, " ".join(filter(None, (note, shrunk))))
-    if size is not None and not found.is_picture:
-        raise BadInput(f"--size is for pictures; {found.name} is an array")
+    for option, given in (("--size", size is not None), ("--scale", scale == "unit")):
+        if given and not found.is_picture:
+            raise BadInput(f"{option} is for pictures; {found.name} is an array")
     _check_values(found)
     return found
 
@@ -73,27 +80,32 @@ def _default() -> tuple[str, str]:
 
 def _read_array(path: Path, member: str) -> Any:
     try:
-        loaded = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        with path.open("rb") as file:  # np.load(path) would leave a broken .npz open
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.lib.npyio.NpzFile):
+                loaded = loaded[_member(path, loaded.files, member)]
+    except (BadInput, MemoryError):
+        raise
+    except FileNotFoundError as error:
+        raise BadInput(f"{path} is not there: {EXPECTED}") from error
+    except Exception as error:  # what a broken file raises depends on the byte: ValueError, BadZipFile, zlib.error, TokenError, ...
         if "allow_pickle" in str(error):
-            raise BadInput(f"{path} holds pickled objects, which are programs: refused; save plain numbers with np.save") from error
+            raise BadInput(f"{path} holds no plain numbers, and pickled objects, which are programs, are refused: save numbers with np.save") from error
         raise BadInput(f"{path} cannot be read as an array: {error}") from error
-    if isinstance(loaded, np.lib.npyio.NpzFile):
-        with loaded:
-            if not member and len(loaded.files) != 1:
-                raise BadInput(
-                    f"{path} holds the arrays {', '.join(loaded.files) or '(none)'}: name one, as in {path}:{(loaded.files or ['NAME'])[0]}"
-                )
-            name = member or loaded.files[0]
-            if name not in loaded.files:
-                raise BadInput(f"{path} has no array {name!r}; it holds {', '.join(loaded.files)}")
-            try:
-                loaded = loaded[name]
-            except (ValueError, zipfile.BadZipFile) as error:
-                raise BadInput(f"{path}:{name} cannot be read as numbers: {error}") from error
+    if not isinstance(loaded, np.ndarray):
+        raise BadInput(f"{path} cannot be read as an array: it holds {type(loaded).__name__}, not numbers")
     if loaded.dtype.kind != "f":
         raise BadInput(f"{path} holds {loaded.dtype} numbers; floating ones are needed: save array.astype(np.float32)")
     return loaded
+
+
+def _member(path: Path, names: list[str], wanted: str) -> str:
+    held = ", ".join(names) or "none"
+    if wanted and wanted not in names:
+        raise BadInput(f"{path} has no array {wanted!r}; it holds {held}")
+    if not wanted and len(names) != 1:
+        raise BadInput(f"{path} holds {len(names)} arrays ({held}): name one, as in {path}:{(names or ['NAME'])[0]}")
+    return wanted or names[0]
 
 
 def _read_picture(path: Path, size: tuple[int, int] | None) -> tuple[Any, str]:
@@ -104,23 +116,26 @@ def _read_picture(path: Path, size: tuple[int, int] | None) -> tuple[Any, str]:
             f'reading the picture {path} needs Pillow: pip install -e ".[report]" from the checkout, or pip install pillow'
         ) from error
     try:
-        with Image.open(path) as opened:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as opened:  # Pillow warns of what it then mends: transparency, EXIF
             picture = ImageOps.exif_transpose(opened)
-            deep = picture.mode.startswith("I;16")
-            picture = Image.fromarray((np.asarray(picture) / 257).astype(np.uint8)) if deep else picture
+            deep = picture.mode.startswith("I")  # 16 bits; in some versions of Pillow held in 32
+            picture = Image.fromarray((np.asarray(picture) / 257).clip(0, 255).astype(np.uint8)) if deep else picture
             picture = picture.convert("L" if picture.mode in ("1", "L", "LA") else "RGB")
     except FileNotFoundError as error:
-        raise BadInput(f"{path} is not there: INPUT is a picture, a .npy or .npz file, or a shape such as 2x3x8x9") from error
+        raise BadInput(f"{path} is not there: {EXPECTED}") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadInput(f"{path} cannot be read as a picture: {error}") from error
     note = ""
     height, width = size or (picture.height, picture.width)
     if size is None and height * width > LARGEST_PICTURE:
         shrink = (LARGEST_PICTURE / (height * width)) ** 0.5
-        height, width = int(height * shrink), int(width * shrink)
+        height, width = max(1, int(height * shrink)), max(1, int(width * shrink))
         note = f"shrunk from {picture.height}x{picture.width} to {height}x{width} (--size HxW decides otherwise)"
     if (height, width) != (picture.height, picture.width):
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+        try:
+            picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+        except (MemoryError, OverflowError, ValueError) as error:
+            raise BadInput(f"{path} cannot be resized to {height}x{width}: that is too large") from error
     pixels = np.asarray(picture, np.float64)
     pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     return np.ascontiguousarray(pixels[None]), note

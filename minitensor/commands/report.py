@@ -73,7 +73,7 @@ def write(folder: Path, given: Input, trials: Sequence[Trial], verdict: str, pla
     )
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / "index.html"
-    target.write_text(page, encoding="utf-8")
+    target.write_text(page, encoding="utf-8", errors="backslashreplace")
     return target
 
 

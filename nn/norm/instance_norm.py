@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import minitensor as mt
 from minitensor import Tensor
+from minitensor.arrays import parse_device
 from minitensor.errors import ShapeError, describe
 
 from .. import functional
@@ -46,13 +47,13 @@ class _InstanceNorm(Module):
             raise ValueError(f"{type(self).__name__}: eps must not be negative, got {eps}")
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats, self.backward = affine, track_running_stats, backward
-        place: dict[str, Any] = {"dtype": dtype, "device": device}
+        place: dict[str, Any] = {"dtype": dtype, "device": parse_device(device)}
         self.register_parameter("weight", Parameter(mt.ones(num_features, **place)) if affine else None)
         self.register_parameter("bias", Parameter(mt.zeros(num_features, **place)) if affine and bias else None)
         self.register_buffer("running_mean", mt.zeros(num_features, **place) if track_running_stats else None)
         self.register_buffer("running_var", mt.ones(num_features, **place) if track_running_stats else None)
         # PyTorch keeps this name in its checkpoints and never advances it; so do we
-        self.register_buffer("num_batches_tracked", mt.zeros((), dtype=mt.int64, device=device) if track_running_stats else None)
+        self.register_buffer("num_batches_tracked", mt.zeros((), dtype=mt.int64, device=place["device"]) if track_running_stats else None)
 
     def reset_running_stats(self) -> None:
         """Running mean 0 and running variance 1, where they are tracked."""

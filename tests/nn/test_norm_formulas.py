@@ -1,0 +1,152 @@
+"""Formulas, primitives and the kernel: three spellings of one derivative, held together."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from checks import check_first, check_second
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minitensor as mt
+from minitensor.autograd import richardson
+from minitensor.nn.norm import formulas, primitives
+from minitensor.nn.norm.kernels import numpy_blocked
+from minitensor.primitive import primitive
+
+AXES, EPS = (2, 3), 0.3  # eps comparable with the variance
+SHAPE = (2, 3, 4, 5)
+
+
+@pytest.fixture
+def x(rng):
+    """Every slice with its own scale and offset."""
+    return rng.normal(size=SHAPE) * rng.uniform(0.3, 3, (2, 3, 1, 1)) + rng.uniform(-3, 3, (2, 3, 1, 1))
+
+
+@pytest.fixture
+def gamma(rng):
+    return rng.uniform(0.5, 2, (1, 3, 1, 1)) * np.array([1, -1, 1]).reshape(1, 3, 1, 1)
+
+
+@pytest.fixture
+def beta(rng):
+    return rng.uniform(0.5, 2, (1, 3, 1, 1))
+
+
+def test_the_formula_is_the_definition(x, gamma, beta):
+    expected = gamma * (x - x.mean(AXES, keepdims=True)) / np.sqrt(x.var(AXES, keepdims=True) + EPS) + beta
+    np.testing.assert_allclose(formulas.normalize(x, gamma, beta, AXES, EPS), expected, rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize("function", [primitives.standardize, primitives.rstd], ids=lambda f: f.name)
+@pytest.mark.parametrize("axes", [(2, 3), (0, 2, 3), (1,)], ids=str)
+@pytest.mark.parametrize("check", [check_first, check_second])
+def test_the_two_primitives_are_differentiated_rightly(function, axes, check, x):
+    check(lambda t: function(t, axes=axes, eps=EPS), [x])
+
+
+@pytest.mark.parametrize("check", [check_first, check_second])
+def test_the_fused_primitive_is_differentiated_rightly(check, x, gamma, beta, monkeypatch):
+    # Without the kernel both walks use the same expression, so that check_first may ask for identical numbers
+    monkeypatch.setattr(numpy_blocked, "serves", lambda *_, **__: False)
+    check(lambda *inputs: primitives.normalize(*inputs, axes=AXES, eps=EPS), [x, gamma, beta])
+
+
+def test_a_saved_statistic_would_be_caught(x):
+    """Planted: a rule that keeps r and x_hat as plain arrays is right at first order, and wrong at second."""
+
+    def frozen(g, _y, x):
+        values = x.detach().numpy() if isinstance(x, mt.Tensor) else x
+        x_hat, r = formulas.standardize(values, AXES, EPS), formulas.rstd(values, AXES, EPS)
+        return r * (g - formulas.mean(g, AXES) - x_hat * formulas.mean(g * x_hat, AXES))
+
+    faulty = primitive(lambda x: formulas.standardize(x, AXES, EPS), frozen)
+    check_first(faulty, [x])
+    with pytest.raises(AssertionError, match="against"):
+        check_second(faulty, [x])
+
+
+def test_third_order_is_exact(x, rng):
+    """<u, d/dx <u, d/dx <u, d/dx <g, y>>>> by the walk, against differences of the second order (PyTorch is silently wrong here)."""
+    g, u = rng.normal(size=SHAPE), rng.normal(size=SHAPE)
+
+    def along(at, order):
+        t = mt.tensor(at, requires_grad=True)
+        (value,) = mt.grad(primitives.normalize(t, None, None, axes=AXES, eps=EPS), t, mt.tensor(g), create_graph=True)
+        for _ in range(order - 1):
+            (value,) = mt.grad(value, t, mt.tensor(u), create_graph=True)
+        return float((value.detach().numpy() * u).sum())
+
+    estimate = richardson(lambda h: along(x + h * u, 2), h=0.02, noise=1e-12)
+    assert estimate.error < 1e-6
+    assert abs(along(x, 3) - estimate.value) <= estimate.error + 1e-12 * abs(estimate.value)
+
+
+@given(
+    shape=st.sampled_from([(2, 3, 7), (1, 1, 2), (5, 2, 3, 3), (2, 2, 2, 3, 4), (1, 300, 11), (3, 1, 1, 401)]),
+    dtype=st.sampled_from([np.float64, np.float32, np.float16]),
+    scaled=st.booleans(),
+    shifted=st.booleans(),
+    per_instance=st.booleans(),
+    block=st.sampled_from([1, 1000, 1 << 20]),
+    seed=st.integers(0, 9),
+)
+def test_the_kernel_equals_the_formulas(shape, dtype, scaled, shifted, per_instance, block, seed):
+    """Both directions, in float64 to rounding and in lower precision to one rounding of the result."""
+    rng = np.random.default_rng(seed)
+    axes = tuple(range(2, len(shape)))
+    parameter = (shape[0] if per_instance else 1, shape[1], *(1,) * len(axes))
+    x, g = (rng.normal(size=shape).astype(dtype) for _ in range(2))
+    gamma = rng.uniform(-2, 2, parameter).astype(dtype) if scaled else None
+    beta = rng.uniform(-2, 2, parameter).astype(dtype) if shifted else None
+    assert numpy_blocked.serves(x, gamma, beta, axes=axes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(numpy_blocked, "_BLOCK", block)
+        y = numpy_blocked.forward(x, gamma, beta, axes, EPS)
+        found = numpy_blocked.backward(g, x, gamma, axes, EPS)
+    wide = [None if a is None else a.astype(np.float64) for a in (x, gamma, beta, g)]
+    expected_y = formulas.normalize(*wide[:3], axes, EPS)
+    x_hat, r = formulas.standardize(wide[0], axes, EPS), formulas.rstd(wide[0], axes, EPS)
+    dx, *sums = formulas.normalize_backward(wide[3], x_hat, r, wide[1], axes)
+    rounding = 2 * float(np.finfo(dtype).eps)
+    assert y.dtype == found[0].dtype == dtype
+    np.testing.assert_allclose(y, expected_y, rtol=rounding, atol=rounding)
+    np.testing.assert_allclose(found[0], dx, rtol=rounding, atol=8 * rounding)
+    for one, other in zip(found[1:], sums, strict=True):
+        np.testing.assert_allclose(one, other.sum(axes, keepdims=True), rtol=1e-12, atol=1e-12)
+
+
+def test_the_kernel_declines_what_it_cannot_do():
+    x = np.zeros((2, 3, 4))
+    assert numpy_blocked.serves(x, axes=(2,))
+    assert not numpy_blocked.serves(x, axes=(0, 2))
+    assert not numpy_blocked.serves(x.astype(complex), axes=(2,))
+    assert not numpy_blocked.serves(x[:0], axes=(2,))
+    assert not numpy_blocked.serves(x, np.zeros((1, 1, 4)), axes=(2,))
+
+
+@pytest.mark.parametrize("way", ["analytic", "autograd"])
+@pytest.mark.parametrize("offset", [0, 1e4, -1e5, 1e6])
+@pytest.mark.parametrize("m", [2, 48 * 48])
+def test_large_offsets_cost_no_digits(way, offset, m, rng):
+    """y and dx of float32 input stay within a few roundings of an 80-bit reference, at any offset."""
+    from minitensor.nn import functional
+
+    x = (offset + rng.normal(size=(1, 2, m))).astype(np.float32)
+    g = rng.normal(size=x.shape).astype(np.float32)
+    t = mt.tensor(x, requires_grad=True)
+    y = functional.instance_norm(t, eps=1e-5, backward=way)
+    (dx,) = mt.grad(y, t, mt.tensor(g))
+    exact = x.astype(np.longdouble)
+    x_hat, r = formulas.standardize(exact, (2,), 1e-5), formulas.rstd(exact, (2,), 1e-5)
+    exact_dx = formulas.normalize_backward(g.astype(np.longdouble), x_hat, r, None, (2,))[0]
+    assert np.abs(y.detach().numpy() - x_hat).max() < 1e-6
+    assert np.abs(dx.numpy() - exact_dx).max() < 1e-6 * np.abs(r * g).max()
+
+
+@pytest.mark.parametrize("value", [0.1, 3.0, 12345.678, 1e7 / 3])
+def test_a_constant_slice_becomes_zero(value):
+    x = np.full((1, 1, 48), value, np.float32)
+    for y in (numpy_blocked.forward(x, None, None, (2,), 1e-5), formulas.normalize(x, None, None, (2,), 1e-5)):
+        np.testing.assert_array_equal(y, 0)
