@@ -18,4 +18,4 @@ nb_execution_timeout = 300
 
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
+autodoc_typehints = "none"  # nearly all would say Any: an array of any kind

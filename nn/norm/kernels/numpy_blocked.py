@@ -7,6 +7,7 @@ float32 results at one rounding for any offset; only the result is written in th
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -34,9 +35,9 @@ def forward(x: Any, gamma: Any, beta: Any, axes: tuple[int, ...], eps: float) ->
     rows, per_row = _rows(x, axes)
     scale, shift = per_row(gamma), per_row(beta)
     y = np.empty(rows.shape, x.dtype)
-    for block in _blocks(rows):
-        c = _centred(rows[block])
-        c *= _rstd(c, eps) if scale is None else _rstd(c, eps) * scale[block]
+    for block, c, scratch in _blocks(rows):
+        r = _centre(rows[block], c, scratch, eps)
+        c *= r if scale is None else r * scale[block]
         if shift is not None:
             c += shift[block]
         y[block] = c
@@ -50,12 +51,11 @@ def backward(g: Any, x: Any, gamma: Any, axes: tuple[int, ...], eps: float) -> t
     m = rows.shape[1]
     dx = np.empty(rows.shape, x.dtype)
     dgamma, dbeta = np.empty((2, len(rows), 1))
-    for block in _blocks(rows):
-        c = _centred(rows[block])
-        r = _rstd(c, eps)
+    for block, c, scratch in _blocks(rows):
+        r = _centre(rows[block], c, scratch, eps)
         c *= r  # x_hat from here on
+        dgamma[block] = _dot(g[block], c, scratch)
         dbeta[block] = np.sum(g[block], axis=1, keepdims=True, dtype=np.float64)
-        dgamma[block] = np.sum(g[block] * c, axis=1, keepdims=True)
         c *= dgamma[block] / -m
         c += g[block]
         c -= dbeta[block] / m
@@ -78,19 +78,25 @@ def _rows(x: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
     return rows, per_row
 
 
-def _blocks(rows: Any) -> list[slice]:
-    step = max(1, _BLOCK // (8 * rows.shape[1]))
-    return [slice(i, i + step) for i in range(0, len(rows), step)]
+def _blocks(rows: Any) -> Iterator[tuple[slice, Float64, Float64]]:
+    """Slices of rows, each with two arrays to work in that stay in cache."""
+    step = min(len(rows), max(1, _BLOCK // (8 * rows.shape[1])))
+    work = np.empty((2, step, rows.shape[1]))
+    for start in range(0, len(rows), step):
+        n = min(step, len(rows) - start)
+        yield slice(start, start + n), work[0, :n], work[1, :n]
 
 
-def _centred(rows: Any) -> Float64:
-    """x - mu, centred twice (see `formulas.centre`)."""
-    c: Float64 = rows - np.mean(rows, axis=1, keepdims=True, dtype=np.float64)
+def _centre(rows: Any, c: Float64, scratch: Float64, eps: float) -> Float64:
+    """Leave x - mu in ``c``, centred twice (see `formulas.centre`), and return r."""
+    c[...] = rows
     c -= np.mean(c, axis=1, keepdims=True)
-    return c
-
-
-def _rstd(c: Float64, eps: float) -> Float64:
-    # np.mean sums pairwise; a dot product would be faster, but its error grows with m
-    r: Float64 = 1 / np.sqrt(np.mean(c * c, axis=1, keepdims=True) + eps)
+    c -= np.mean(c, axis=1, keepdims=True)
+    r: Float64 = 1 / np.sqrt(_dot(c, c, scratch) / c.shape[1] + eps)
     return r
+
+
+def _dot(a: Any, b: Float64, scratch: Float64) -> Float64:
+    """The sum of a b over each row. Pairwise, because the error of a plain dot product grows with m."""
+    np.multiply(a, b, out=scratch)
+    return np.sum(scratch, axis=1, keepdims=True)
