@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import quoteattr
 
 from minitensor.drawing.dot import dot_text
 from minitensor.drawing.graph import drawn_graph
@@ -15,7 +15,8 @@ from minitensor.drawing.render import PNG_DPI, render
 from minitensor.errors import MissingPackageError
 from minitensor.tensor import Tensor
 
-LARGEST = 2000  # nodes; nobody could read more
+LARGEST = 2000  # nodes: nobody could read more
+LONGEST = 20_000  # rows that all arrows cross together: a layout takes ten seconds or so, and cannot be interrupted
 
 
 def draw(y: Tensor | Sequence[Tensor], name: str = "", *, names: Mapping[str, Tensor] | None = None, legend: bool = True) -> Drawing:
@@ -74,7 +75,7 @@ class Drawing:
     def svg(self) -> str:
         """The picture as SVG, with `alt` as its label for screen readers."""
         svg = self._render("svg").decode()
-        return svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label={quoteattr(self.alt)}', 1)
+        return svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{escape(self.alt)}"', 1)
 
     @cached_property
     def png(self) -> bytes:
@@ -87,9 +88,10 @@ class Drawing:
         return self._render("pdf")
 
     def _render(self, kind: str) -> bytes:
-        if len(self.graph.nodes) > LARGEST:
+        nodes, edges = len(self.graph.nodes), len(self.graph.edges)
+        if nodes > LARGEST or self.graph.span > LONGEST:
             raise ValueError(
-                f"a picture of {len(self.graph.nodes)} nodes could not be read (the most is {LARGEST}); use .text() or .dot, or draw a part"
+                f"nobody could read a picture of {nodes} nodes and {edges} arrows like these; use .text() or .dot, or draw a part"
             )
         return render(self.dot, kind)
 

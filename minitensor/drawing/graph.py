@@ -53,6 +53,14 @@ class DrawnGraph:
         title = f"Compute graph of {self.name}" if self.name else "Compute graph"
         return f"{title}: " + ", ".join(f"{n} {one if n == 1 else several}" for n, one, several in counts if n)
 
+    @property
+    def span(self) -> int:
+        """How many rows all arrows cross together in a picture: what a layout has to place."""
+        row = [0] * len(self.nodes)
+        for edge in self.edges:
+            row[edge.target] = max(row[edge.target], row[edge.source] + 1)
+        return sum(row[edge.target] - row[edge.source] for edge in self.edges)
+
     def listing(self) -> str:
         """One line per node: number, kind, name, shape, dtype, the numbers of its inputs, parameters, and whether it is an output."""
         inputs: list[list[str]] = [[] for _ in self.nodes]
