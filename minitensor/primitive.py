@@ -14,61 +14,16 @@ An argument whose name begins with an underscore is not kept for the backward pa
 from __future__ import annotations
 
 import inspect
-import threading
 from collections.abc import Callable, Sequence
-from contextlib import ContextDecorator
 from typing import Any, TypeVar
 
 from minitensor.arrays import Array, ShapeDtype, as_array
 from minitensor.errors import DTypeError, UnsupportedError, describe, operation_failed
+from minitensor.grad_mode import mode
 from minitensor.tensor import DISPATCH, Tensor, wrap
 
 Rule = Callable[..., Any]
 P = TypeVar("P", bound=Callable[..., Any])
-
-
-class _GradMode(threading.local):
-    enabled = True
-
-    def __init__(self) -> None:
-        self.before: list[bool] = []  # a stack per thread, because one decorator object serves recursive calls and many threads
-
-
-_mode = _GradMode()
-
-
-class _Switch(ContextDecorator):
-    enabled: bool
-
-    def __enter__(self) -> None:
-        _mode.before.append(_mode.enabled)
-        _mode.enabled = self.enabled
-
-    def __exit__(self, *error: object) -> None:
-        _mode.enabled = _mode.before.pop()
-
-
-class no_grad(_Switch):
-    """Do not record: ``with mt.no_grad(): ...`` or ``@mt.no_grad()``, per thread.
-
-    >>> x = Tensor([1.0], requires_grad=True)
-    >>> with no_grad():
-    ...     (2 * x).requires_grad
-    False
-    """
-
-    enabled = False
-
-
-class enable_grad(_Switch):
-    """Record again inside `no_grad`."""
-
-    enabled = True
-
-
-def is_grad_enabled() -> bool:
-    """Whether operations are being recorded on this thread."""
-    return _mode.enabled
 
 
 class Node(ShapeDtype):
@@ -181,7 +136,7 @@ class Primitive:
         if not traced:
             return output
         output = as_array(output)
-        if not (recording and _mode.enabled) or output.dtype.kind in "biu":
+        if not (recording and mode.enabled) or output.dtype.kind in "biu":
             return wrap(output)
         if output.dtype.kind == "c":
             raise DTypeError(f"{self.name}: complex numbers cannot carry a gradient; the operands are {', '.join(map(describe, values))}")
@@ -268,6 +223,3 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
 
     call.__name__, call.__doc__ = function.__name__, function.__doc__
     return call
-
-
-DISPATCH[Tensor.__setitem__] = is_grad_enabled

@@ -17,6 +17,7 @@ import numpy as np
 from minitensor import arrays
 from minitensor.arrays import Array, ShapeDtype
 from minitensor.errors import DTypeError, GraphError, ShapeError, UnsupportedError
+from minitensor.grad_mode import is_grad_enabled
 
 DISPATCH: dict[Callable[..., Any], Callable[..., Any]] = {}
 _OPS = cast("dict[Any, Callable[..., Tensor]]", DISPATCH)  # the same table, for the entries that give Tensors
@@ -192,7 +193,7 @@ class Tensor:
 
     def __setitem__(self, index: Any, values: Any) -> None:
         """``t[index] = values``, on a copy: a graph recorded before keeps the old array."""
-        if self.requires_grad and DISPATCH[Tensor.__setitem__]():
+        if self.requires_grad and is_grad_enabled():
             raise GraphError("t[...] = values on a Tensor that requires grad is not recorded; write under mt.no_grad()")
         self._refuse_inner("t[...] = ...")
         array = self._data.copy()

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minitensor import Tensor, grad
+from minitensor import Tensor, grad, no_grad
 from minitensor.autograd import Rounded, complex_step, richardson
 from minitensor.errors import DTypeError, ShapeError, describe
 from minitensor.tables import Table
@@ -104,8 +104,11 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """The same, for JSON, which has no nan and no inf: they become None."""
-        rows = [{**asdict(row), "ok": row.ok} for row in self.rows]
-        rows = [{key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()} for row in rows]
+
+        def known(value: Any) -> Any:
+            return None if isinstance(value, float) and not math.isfinite(value) else value
+
+        rows = [{name: known(value) for name, value in asdict(row).items()} | {"ok": row.ok} for row in self.rows]
         return {**asdict(self), "rows": rows, "ok": self.ok}
 
 
@@ -139,10 +142,12 @@ def compare_backward(
     True
     """
     x = x if isinstance(x, Tensor) else Tensor(x)
-    if x.dtype not in (np.float16, np.float32, np.float64):
+    if x.dtype.name not in ("float16", "float32", "float64"):
         raise DTypeError(f"compare_backward: float16, float32 or float64 is needed, got {describe(x)}; use x.astype(np.float64)")
     if x.size == 0:
         raise ShapeError(f"compare_backward: an input with elements is needed, got shape {x.shape}")
+    with no_grad():
+        copy.deepcopy(layer)(x)  # raises for a bad input; a copy, because the layer may track statistics
     # Not default_rng(seed) alone: x is often drawn from that, and a cotangent proportional to x - mu makes dx vanish
     rng = np.random.default_rng([seed, *b"cotangent"])
     g = random_cotangent(x.detach().cpu().numpy(), layer.axes(x.ndim), rng) if cotangent is None else np.asarray(cotangent)
@@ -217,7 +222,9 @@ class _Trial:
         y, x, first = self._first(self._prepared(backward, lift), x, g)
         (dx,) = grad(y, x, g, create_graph=True)
         assert dx is not None, "grad raises when y does not depend on x"
-        (hessian_u,) = grad(dx, x, u, allow_unused=True)
+        # A wrong backward of somebody's own may return plain arrays, or a dx without x in it: its H u is 0
+        dx = dx if isinstance(dx, Tensor) else Tensor(dx)
+        (hessian_u,) = grad(dx, x, u, allow_unused=True) if dx.requires_grad else (None,)
         return {"y": y.detach(), **first, "H u": dx.detach() * 0 if hessian_u is None else hessian_u}
 
     @staticmethod
@@ -292,7 +299,14 @@ def _numerical_rows(
     def loss(leaf: str, step: Any, v: Array) -> Any:
         return np.sum(g * formula(leaves | {leaf: leaves[leaf] + step * v}))
 
-    narrow = float(np.finfo(np.float64).eps) / 2 / unit  # from a bound in the input's dtype to one in float64
+    def noise(weights: Array, bound: Array) -> float:
+        """The rounding error of a weighted sum in float64. An infinite one says nothing and would drown the numbers: 0 stands for it."""
+        narrow = float(np.finfo(np.float64).eps) / 2 / unit  # from a bound in the input's dtype to one in float64
+        total = narrow * _along(np.abs(weights), bound)
+        return total if math.isfinite(total) else 0.0
+
+    largest = 1.0 if leaves["gamma"] is None else float(np.max(np.abs(leaves["gamma"])))
+    reach = 2 * math.sqrt(trial.m) * largest  # |x_hat| <= sqrt(m), whatever the bound of its roundings says
     rows = []
     for leaf, value in leaves.items():
         if value is None:
@@ -301,8 +315,7 @@ def _numerical_rows(
         v = along(name, spread if leaf == "x" else 1.0)
         found, slack = _along(analytic[name], v), _along(bounds[name], np.abs(v))
         progress(f"{name} by Richardson-extrapolated differences")
-        noise = narrow * _along(np.abs(g), bounds["y"])
-        numerical = richardson(lambda t: float(loss(leaf, t, v)), noise=noise)  # noqa: B023 - called at once
+        numerical = richardson(lambda t: float(loss(leaf, t, v)), noise=noise(g, np.minimum(bounds["y"], reach)))  # noqa: B023 - called at once
         origin = f"roundings of {name}, error bar {numerical.error:.0e}"
         rows.append(_row(f"{name} . v", "Richardson", found, numerical.value, slack + numerical.error, origin))
         progress(f"{name} by the complex step")
@@ -313,7 +326,7 @@ def _numerical_rows(
     v = along("H u", spread)
     second = richardson(
         lambda t: complex_step(lambda z: np.sum(g * formula(leaves | {"x": leaves["x"] + t * v + z * u}))),
-        noise=narrow * _along(np.abs(u), bounds["dx"]),
+        noise=noise(u, bounds["dx"]),
     )
     found, slack = _along(analytic["H u"], v), _along(bounds["H u"], np.abs(v))
     origin = f"roundings of H u, error bar {second.error:.0e}"

@@ -9,7 +9,8 @@ import numpy as np
 
 from minitensor.arrays import as_array
 from minitensor.errors import DeviceError, GraphError, ShapeError, describe
-from minitensor.primitive import Node, enable_grad, no_grad
+from minitensor.grad_mode import enable_grad, no_grad
+from minitensor.primitive import Node
 from minitensor.tensor import DISPATCH, Leaf, Tensor, wrap
 
 Cotangents = dict[Any, Any]  # Node or Leaf -> cotangent: a raw array, or a Tensor in the traced walk

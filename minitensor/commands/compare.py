@@ -141,10 +141,11 @@ def _check_range(given: Input, layer: Any) -> None:
     axes = layer.axes(given.array.ndim)
     values = given.array.astype(np.float64)
     squares = np.sum((values - np.mean(values, axis=axes, keepdims=True)) ** 2, axis=axes)
+    case = f"{given.name}: with eps = {layer.eps:g}"
     if not np.all(squares + layer.eps < limits.max):
-        raise BadInput(f"{given.name}: values up to {np.max(np.abs(values)):.1e} and eps = {layer.eps:g} are too large: the variance overflows {limits.dtype}")
+        raise BadInput(f"{case} and values up to {np.max(np.abs(values)):.1e}, variance + eps overflows {limits.dtype}")
     if not np.all(squares + layer.eps >= limits.tiny):
-        raise BadInput(f"{given.name}: a slice is constant (or nearly) and eps = {layer.eps:g}: 1 / sqrt(variance + eps) overflows {limits.dtype}")
+        raise BadInput(f"{case} and a slice that is (nearly) constant, 1 / sqrt(variance + eps) overflows {limits.dtype}")
 
 
 def _made(kind: Any, channels: int, eps: float, affine: bool, dtype: Any, options: argparse.Namespace, rng: np.random.Generator) -> Any:

@@ -50,6 +50,7 @@ def read_input(text: str | None, *, dtype: Any = None, scale: str = "255", size:
         found = Input(values.astype(dtype or np.float32), f"normal random numbers, shape {text}", False, note)
     elif path.suffix in (".npy", ".npz"):
         values = _read_array(path, member)
+        values = values.astype(values.dtype.newbyteorder("="))
         if dtype is None and values.dtype not in (np.float16, np.float32, np.float64):
             raise BadInput(f"{path} holds {values.dtype} numbers: choose one of float16, float32 and float64 with --dtype")
         found = Input(values if dtype is None else values.astype(dtype), path.name, False, note)
@@ -90,7 +91,7 @@ def _read_array(path: Path, member: str) -> Any:
         raise BadInput(f"{path} is not there: {EXPECTED}") from error
     except Exception as error:  # what a broken file raises depends on the byte: ValueError, BadZipFile, zlib.error, TokenError, ...
         if "allow_pickle" in str(error):
-            raise BadInput(f"{path} holds no plain numbers, and pickled objects, which are programs, are refused: save numbers with np.save") from error
+            raise BadInput(f"{path} holds no plain numbers; pickled objects, which are programs, are refused: use np.save") from error
         raise BadInput(f"{path} cannot be read as an array: {error}") from error
     if not isinstance(loaded, np.ndarray):
         raise BadInput(f"{path} cannot be read as an array: it holds {type(loaded).__name__}, not numbers")
