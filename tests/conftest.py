@@ -1,0 +1,28 @@
+"""What all tests share: defaults that no test can leave changed, and hypothesis without a clock or a dice of its own."""
+
+from collections.abc import Iterator
+
+import hypothesis
+import numpy as np
+import pytest
+
+import minitensor as mt
+
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True)
+def defaults() -> Iterator[None]:
+    """Every test starts and ends with the default dtype, the default device and the random numbers of a fresh import."""
+    dtype, device = mt.get_default_dtype(), mt.get_default_device()
+    mt.manual_seed(0)
+    yield
+    mt.set_default_dtype(dtype)
+    mt.set_default_device(device)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Random numbers that are the same in every run."""
+    return np.random.default_rng(20240607)

@@ -1,0 +1,440 @@
+"""The comparison accepts every right layer, refuses every wrong one, and says truly what it could not have seen."""
+
+import copy
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minitensor import Tensor, nn
+from minitensor.errors import DTypeError, ShapeError
+from minitensor.nn import comparison
+from minitensor.nn.comparison import Comparison, Row, compare_backward, random_cotangent
+from minitensor.nn.derivation import FAULTS, staged_backward
+
+KINDS = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+SPATIAL = {1: (9,), 2: (4, 5), 3: (2, 3, 4)}
+QUANTITIES = ["y", "dx", "dgamma", "dbeta", "H u"]
+BLIND_AT_SMALL_EPS = {"eps-twice", "eps-forgotten", "eps-outside-root"}
+
+
+def layer_of(spatial=2, *, eps=0.1, affine=True, dtype="float64", backward="analytic", seed=3, **more):
+    """A layer of three channels with random gamma (both signs) and beta."""
+    rng = np.random.default_rng(seed)
+    layer = KINDS[spatial](3, eps=eps, affine=affine, dtype=dtype, backward=backward, **more)
+    if affine:
+        layer.weight.data = rng.uniform(0.5, 2, 3) * [1, -1, 1]
+        if layer.bias is not None:
+            layer.bias.data = rng.uniform(0.5, 2, 3)
+    return layer
+
+
+def input_of(spatial=2, *, batched=True, dtype="float64", offset=0.0, scale=1.0, seed=7):
+    x = np.random.default_rng(seed).standard_normal((2, 3, *SPATIAL[spatial])) * scale + offset
+    return (x if batched else x[0]).astype(dtype)
+
+
+# -- right layers -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spatial", KINDS)
+@pytest.mark.parametrize("batched", [True, False], ids=["batched", "unbatched"])
+@pytest.mark.parametrize("affine", [True, False], ids=["affine", "plain"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("eps", [1e-5, 0.1, 10.0])
+def test_right_layers_agree(spatial, batched, affine, dtype, eps):
+    result = compare_backward(layer_of(spatial, eps=eps, affine=affine, dtype=dtype), input_of(spatial, batched=batched, dtype=dtype))
+    assert result, str(result)
+    assert all(math.isfinite(row.tolerance) for row in result.rows)
+    assert len(result.rows) == (12 if affine else 6)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("offset", [1e2, 1e4])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e2])
+def test_right_layers_agree_far_from_zero(dtype, offset, scale):
+    """float16 holds 10,000 and its neighbours 8 apart: such slices are nearly constant, and the bound says so."""
+    result = compare_backward(layer_of(dtype=dtype), input_of(dtype=dtype, offset=offset, scale=scale))
+    assert result, str(result)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e4])
+@pytest.mark.parametrize("eps", [1e-5, 10.0])
+def test_right_layers_agree_on_constant_slices(dtype, value, eps):
+    x = input_of(dtype=dtype)
+    x[0, 1] = x[1, 2] = value
+    assert compare_backward(layer_of(eps=eps, dtype=dtype), x)
+    assert compare_backward(layer_of(eps=eps, dtype=dtype), np.full_like(x, value))
+
+
+def test_unbounded_roundings_are_not_held_against_the_layer():
+    """A constant float32 slice at 1e8: its computed variance may be anything up to 10, so nothing but dbeta is known."""
+    result = compare_backward(layer_of(eps=1e-5, dtype="float32"), np.full((2, 3, 4, 5), 1e8, np.float32))
+    assert result, str(result)
+    assert math.inf in {row.tolerance for row in result.rows}
+    assert "no-mean-path" in result.unseen
+    assert "dbeta-averaged" not in result.unseen
+    assert not compare_backward(
+        layer_of(dtype="float32", backward=FAULTS["dbeta-averaged"].backward), np.full((2, 3, 4, 5), 1e8, np.float32)
+    )
+
+
+@given(
+    spatial=st.sampled_from([1, 2, 3]),
+    dtype=st.sampled_from(["float16", "float32", "float64"]),
+    eps=st.floats(-5, 1).map(lambda exponent: 10**exponent),
+    scale=st.floats(-2, 2).map(lambda exponent: 10**exponent),
+    offset=st.floats(-1e4, 1e4),
+    seed=st.integers(0, 2**32),
+    affine=st.booleans(),
+)
+@settings(max_examples=60)
+def test_no_false_alarm(spatial, dtype, eps, scale, offset, seed, affine):
+    x = input_of(spatial, dtype=dtype, scale=scale, offset=offset, seed=seed)
+    result = compare_backward(layer_of(spatial, eps=eps, affine=affine, dtype=dtype, seed=seed), x, seed=seed)
+    assert result, str(result)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_a_layer_of_another_dtype_than_the_input(dtype):
+    assert compare_backward(layer_of(dtype=dtype), input_of())
+    assert compare_backward(layer_of(), input_of(dtype=dtype))
+
+
+def test_memory_layout_and_byte_order_do_not_matter():
+    x = input_of()
+    results = [compare_backward(layer_of(), each) for each in (x, np.asfortranarray(x), x[:, ::-1][:, ::-1], x.astype(">f8"), Tensor(x))]
+    assert all(results)
+    assert all(result.rows[0].relative < 1e-14 for result in results)
+
+
+def test_a_layer_without_bias():
+    result = compare_backward(layer_of(bias=False), input_of())
+    assert result
+    assert {row.quantity for row in result.rows} == {"y", "dx", "dgamma", "H u", "dx . v", "dgamma . v", "H u . v"}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("backward", ["analytic", "autograd", staged_backward])
+def test_the_layer_and_the_input_are_not_changed(training, backward):
+    """Statistics, gradients, mode and values stay as they were; statistics are taken from the input either way."""
+    layer = layer_of(backward=backward, track_running_stats=True).train(training)
+    layer.running_mean[...] = [1.0, 2.0, 3.0]
+    x = Tensor(input_of(), requires_grad=True)
+    before = {name: np.array(value) for name, value in layer.state_dict().items()}
+    assert compare_backward(layer, x)
+    after = layer.state_dict()
+    assert list(after) == list(before)
+    for name, value in before.items():
+        np.testing.assert_array_equal(np.asarray(after[name]), value, err_msg=name)
+    assert (layer.training, layer.backward, layer.weight.grad, layer.bias.grad, x.grad) == (training, backward, None, None, None)
+    np.testing.assert_array_equal(x.data, input_of())
+
+
+# -- wrong layers -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_every_known_mistake_is_refused(fault):
+    result = compare_backward(layer_of(backward=fault.backward), input_of())
+    assert not result
+    assert result.ok is False
+    assert result.rows[0].ok  # y: the forward is right
+
+
+def wrong_by(factor):
+    def backward(x, gamma, beta, eps, dy):
+        dx, dgamma, dbeta = staged_backward(x, gamma, beta, eps, dy)
+        return dx * factor, dgamma, dbeta
+
+    return backward
+
+
+@pytest.mark.parametrize(("dtype", "factor"), [("float64", 1 + 1e-9), ("float32", 1.002), ("float16", 1.1)])
+def test_a_small_error_is_seen(dtype, factor):
+    assert compare_backward(layer_of(dtype=dtype, backward=wrong_by(1)), input_of(dtype=dtype))
+    result = compare_backward(layer_of(dtype=dtype, backward=wrong_by(factor)), input_of(dtype=dtype))
+    assert {row.quantity for row in result.rows if not row.ok} >= {"dx"}
+
+
+def test_an_error_in_the_second_derivative_alone_is_seen():
+    """Right values of dx whose graph has lost x: the rows of H u are wrong, and no others."""
+
+    def detached(x, gamma, beta, eps, dy):
+        return staged_backward(x.detach() if isinstance(x, Tensor) else x, gamma, beta, eps, dy)
+
+    result = compare_backward(layer_of(backward=detached), input_of())
+    assert {(row.quantity, row.opinion) for row in result.rows if not row.ok} == {
+        ("H u", "autograd"),
+        ("H u . v", "Richardson on complex step"),
+    }
+
+
+@pytest.mark.parametrize(
+    "backward",
+    [
+        lambda x, gamma, beta, eps, dy: (np.ones(x.shape), np.ones(3), np.ones(3)),
+        lambda x, gamma, beta, eps, dy: (dy * 2.0, gamma, beta),
+        lambda x, gamma, beta, eps, dy: (x, x[0, :, 0, 0], gamma),
+    ],
+    ids=["plain arrays", "no x in dx", "nonsense"],
+)
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_backward_that_is_not_one_is_refused_not_raised(backward, affine):
+    assert not compare_backward(layer_of(affine=affine, backward=backward), input_of())
+
+
+@pytest.mark.parametrize("where", [0, 1, 2], ids=["dx", "dgamma", "dbeta"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_and_inf_from_a_backward_are_refused(where, value):
+    def backward(x, gamma, beta, eps, dy):
+        found = list(staged_backward(x, gamma, beta, eps, dy))
+        spoiled = np.zeros(found[where].shape)
+        spoiled.flat[-1] = value
+        found[where] = found[where] + spoiled
+        return found
+
+    result = compare_backward(layer_of(backward=backward), input_of())
+    assert not result
+    assert not next(row for row in result.rows if row.quantity == QUANTITIES[where + 1]).ok
+    assert "WRONG" in str(result)
+
+
+def test_nan_in_the_input_is_reported():
+    x = input_of()
+    x[1, 2, 3, 4] = np.nan
+    result = compare_backward(layer_of(), x)
+    assert not any(row.ok for row in result.rows)
+
+
+# -- what could not have been seen ------------------------------------------------------------------------------------------------
+
+UNSEEN = {
+    "probe-like": (2, {}, {}, {}),
+    "small eps, float32": (2, {"eps": 1e-5, "dtype": "float32"}, {"dtype": "float32"}, {}),
+    "float16": (2, {"dtype": "float16"}, {"dtype": "float16"}, {}),
+    "without gamma": (1, {"affine": False}, {}, {}),
+    "unbatched": (3, {}, {"batched": False}, {}),
+    "constant cotangent": (2, {}, {}, {"cotangent": np.ones((2, 3, 4, 5))}),
+    "zero cotangent": (2, {}, {}, {"cotangent": np.zeros((2, 3, 4, 5))}),
+    "centred": (1, {}, {"scale": 1e-6}, {}),
+    "far away": (2, {"dtype": "float32"}, {"dtype": "float32", "offset": 1e6}, {}),
+}
+
+
+@pytest.mark.parametrize("case", UNSEEN)
+def test_unseen_is_what_brute_force_says(case, monkeypatch):
+    """A mistake is listed exactly when the comparison, with that mistake planted, finds nothing wrong."""
+    spatial, of_layer, of_input, more = UNSEEN[case]
+    x = input_of(spatial, **of_input)
+    result = compare_backward(layer_of(spatial, **of_layer), x, **more)
+    assert result
+    planted = compare_backward(layer_of(spatial, backward=FAULTS["sign"].backward, **of_layer), x, **more)
+    assert planted.unseen == result.unseen  # it does not depend on what is planted
+    monkeypatch.setattr(comparison, "FAULTS", {})  # the list is known: make it once only
+    found = {name: compare_backward(layer_of(spatial, backward=fault.backward, **of_layer), x, **more) for name, fault in FAULTS.items()}
+    assert result.unseen == tuple(name for name, each in found.items() if each.ok)
+    assert result.unseen == tuple(name for name, each in found.items() if all(row.ok for row in each.rows if row.opinion == "autograd"))
+
+
+def test_the_probe_shows_every_mistake_and_a_picture_does_not():
+    assert compare_backward(layer_of(), input_of()).unseen == ()
+    large = np.random.default_rng(0).uniform(0, 255, (1, 3, 200, 300)).astype(np.float32)
+    assert set(compare_backward(layer_of(eps=1e-5, dtype="float32"), large).unseen) >= BLIND_AT_SMALL_EPS | {
+        "unbiased",
+        "m-counts-the-batch",
+    }
+
+
+def test_a_zero_cotangent_sees_nothing():
+    result = compare_backward(layer_of(), input_of(), cotangent=np.zeros((2, 3, 4, 5)))
+    assert result
+    assert result.unseen == tuple(FAULTS)
+
+
+def test_tolerances_that_are_too_wide_see_nothing_and_say_so(monkeypatch):
+    """The negative control: with tolerances a billion times wider, a mistake passes, and stands in the list of the unseen."""
+    planted = layer_of(backward=FAULTS["unbiased"].backward)
+    assert not compare_backward(planted, input_of())
+    honest = comparison._Trial.bounds.func
+    wider = property(lambda trial: {way: {name: 1e13 * bound for name, bound in of.items()} for way, of in honest(trial).items()})
+    monkeypatch.setattr(comparison._Trial, "bounds", wider)
+    result = compare_backward(planted, input_of())
+    assert result
+    assert "unbiased" in result.unseen
+
+
+# -- the cotangent ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("seed", range(5))
+def test_random_cotangent_keeps_both_means_away_from_zero(dtype, seed):
+    """Noise alone has means of about 1 / sqrt(m), in which a mistake in the paths through the statistics would hardly show."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((4, 3, 60, 60)) + 5
+    x_hat = (x - x.mean((2, 3), keepdims=True)) / x.std((2, 3), keepdims=True)
+
+    def means(g):
+        return np.array([g.mean((2, 3)), (g * x_hat).mean((2, 3))]) / g.std()
+
+    drawn, plain = means(random_cotangent(x.astype(dtype), (2, 3), rng)), means(rng.standard_normal(x.shape))
+    assert np.all(np.abs(drawn) > 0.25)
+    assert np.all(np.abs(plain) < 0.1)  # negative control
+    assert {-1, 1} == set(np.sign(drawn[0].flat)) == set(np.sign(drawn[1].flat))
+    assert len(np.unique(drawn)) == drawn.size
+
+
+def test_random_cotangent_of_a_large_float16_input_stays_in_range():
+    x = np.random.default_rng(0).standard_normal((1, 1, 400, 500)).astype(np.float16)
+    g = random_cotangent(x, (2, 3), np.random.default_rng(1))
+    assert 0 < np.abs(g).sum() < np.finfo(np.float16).max
+    assert np.abs(random_cotangent(x.astype(np.float32), (2, 3), np.random.default_rng(1))).sum() > np.finfo(np.float16).max
+
+
+def test_the_seed_of_the_input_may_be_the_seed_of_the_comparison():
+    """A cotangent proportional to x - mu makes dx vanish; that of seed=0 is another one than x from default_rng(0)."""
+    received = {}
+
+    def backward(x, gamma, beta, eps, dy):
+        dx, dgamma, dbeta = staged_backward(x, gamma, beta, eps, dy)
+        if not isinstance(dx, Tensor):
+            received[name] = np.max(np.abs(dx))
+        return dx, dgamma, dbeta
+
+    x = np.random.default_rng(0).standard_normal((2, 3, 4, 5))
+    for name, cotangent in (("drawn", None), ("x", x)):
+        assert compare_backward(layer_of(eps=0, backward=backward), x, seed=0, cotangent=cotangent)
+    assert received["drawn"] > 1
+    assert received["x"] < 1e-12  # negative control
+
+
+def test_seeds():
+    """The same seed gives the same rows, another one others."""
+    first, again, other = (compare_backward(layer_of(), input_of(), seed=seed) for seed in (1, 1, 2))
+    assert first == again
+    assert [row.relative for row in first.rows] != [row.relative for row in other.rows]
+
+
+def test_a_cotangent_of_ones_is_used():
+    """dbeta is then the number of elements per channel; and sum(y) shows none of the mistakes in the variance path."""
+    result = compare_backward(layer_of(), input_of(), cotangent=np.ones((2, 3, 4, 5)))
+    assert result
+    assert {"no-variance-path", "sign", "unbiased"} <= set(result.unseen)
+    assert "no-mean-path" not in result.unseen
+
+
+# -- what comes back --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def right():
+    return compare_backward(layer_of(), input_of())
+
+
+@pytest.fixture(scope="module")
+def wrong():
+    return compare_backward(layer_of(dtype="float32", backward=FAULTS["unbiased"].backward), input_of(dtype="float32"))
+
+
+def test_rows(right):
+    assert [row.quantity for row in right.rows if row.opinion == "autograd"] == QUANTITIES
+    assert [(row.quantity, row.opinion) for row in right.rows[5:]] == [
+        *((f"{name} . v", opinion) for name in QUANTITIES[1:4] for opinion in ("Richardson", "complex step")),
+        ("H u . v", "Richardson on complex step"),
+    ]
+    for row in right.rows:
+        assert row.difference >= 0
+        assert 0 <= row.relative < 1e-10
+        assert 0 < row.tolerance < 1e-6
+        assert 0 <= row.used <= 1
+        assert row.ok
+        assert row.origin.startswith("roundings of")
+    assert (right.layer, right.eps, right.shape, right.dtype, right.m) == ("InstanceNorm2d", 0.1, (2, 3, 4, 5), "float64", 20)
+    assert right.unit == 2.0**-53
+
+
+@pytest.mark.parametrize(("used", "ok"), [(0.0, True), (1.0, True), (1.0000001, False), (math.inf, False), (math.nan, False)])
+def test_a_row_is_ok_up_to_its_whole_tolerance(used, ok):
+    row = Row("dx", "autograd", 1.0, 1.0, 1.0, used, "")
+    assert row.ok is ok
+    assert bool(Comparison("L", 0.1, (1,), "float64", 1e-16, 1, (row,))) is ok
+
+
+def test_str(right, wrong):
+    lines = str(right).splitlines()
+    assert len(lines) == 1 + 1 + 12 + 1
+    assert lines[0].startswith("InstanceNorm2d, eps = 0.1, on float64 (2, 3, 4, 5): m = 20")
+    assert lines[-1] == f"Each of the {len(FAULTS)} known mistakes would have shown on this input."
+    assert ("WRONG" in str(right), "WRONG" in str(wrong)) == (False, True)
+    assert str(right.table()) in str(right)
+    assert right.table().marks == ["ok"] * 12
+    assert wrong.table().marks.count("wrong") == sum(not row.ok for row in wrong.rows) > 0
+
+
+def test_unseen_sentence(wrong):
+    one = Comparison("L", 0.1, (1,), "float64", 1e-16, 1, (), ("sign", "no-2"))
+    assert one.unseen_sentence() == f"2 of the {len(FAULTS)} known mistakes could NOT have shown on this input: sign, no-2."
+
+
+def test_html(right, wrong):
+    assert right._repr_html_().count("<tr") == 13
+    assert "<tr style" not in right._repr_html_()
+    assert wrong._repr_html_().count("<td>WRONG</td>") == sum(not row.ok for row in wrong.rows)
+    assert wrong.unseen_sentence() in wrong._repr_html_()
+
+
+def test_to_dict_survives_json(right, wrong):
+    for result in (right, wrong):
+        described = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+        assert described["ok"] is result.ok
+        assert tuple(described["shape"]) == result.shape
+        assert tuple(described["unseen"]) == result.unseen
+        for row, told in zip(result.rows, described["rows"], strict=True):
+            assert told.pop("ok") is row.ok
+            assert Row(**told) == row
+
+
+def test_to_dict_has_no_nan_and_no_inf():
+    x = input_of()
+    x[0, 0, 0, 0] = np.nan
+    described = json.loads(json.dumps(compare_backward(layer_of(), x).to_dict(), allow_nan=False))
+    assert described["rows"][1]["difference"] is None
+    assert described["rows"][1]["ok"] is False
+
+
+def test_progress_is_told(right):
+    steps = []
+    compare_backward(layer_of(), input_of(), progress=steps.append)
+    assert {"analytic backward", "autograd"} < set(steps)
+    assert sum("would this input show" in step for step in steps) == len(FAULTS)
+
+
+# -- bad input --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (2, 3, 4, 5, 6), (2, 4, 5, 6), (2, 3, 1, 1), (0, 3, 4, 4), (2, 3, 0, 4)])
+def test_shapes_that_do_not_fit(shape):
+    with pytest.raises(ShapeError):
+        compare_backward(layer_of(), np.zeros(shape))
+
+
+@pytest.mark.parametrize("dtype", [int, bool, complex, np.longdouble])
+def test_numbers_that_do_not_fit(dtype):
+    if np.dtype(dtype) == np.float64:
+        pytest.skip("long double is double here")
+    with pytest.raises(DTypeError, match=str(np.dtype(dtype))):
+        compare_backward(layer_of(), np.ones((2, 3, 4, 5), dtype))
+
+
+def test_a_cotangent_of_another_shape():
+    with pytest.raises(ShapeError, match=r"\(2, 3, 4\)"):
+        compare_backward(layer_of(), input_of(), cotangent=np.ones((2, 3, 4)))
+
+
+def test_a_copy_of_the_layer_gives_the_same(right):
+    assert compare_backward(copy.deepcopy(layer_of()), input_of()) == right
