@@ -64,7 +64,10 @@ class Node(ShapeDtype):
                 wrap(value, edge) if hasattr(value, "__array_function__") else value for value, edge in zip(inputs, self.edges, strict=True)
             ]
             output = output if output is self else wrap(output, self)
-        return self.primitive.vjp(g, output, inputs, self.params, asked, traced)
+        cotangents = self.primitive.vjp(g, output, inputs, self.params, asked, traced)
+        if traced:  # a rule may give a constant as a plain array
+            return [c if c is None or isinstance(c, Tensor) else wrap(as_array(c)) for c in cotangents]
+        return cotangents
 
     def release(self) -> None:
         """Let go of the saved arrays; a later walk finds the graph released."""

@@ -222,8 +222,7 @@ class _Trial:
         y, x, first = self._first(self._prepared(backward, lift), x, g)
         (dx,) = grad(y, x, g, create_graph=True)
         assert dx is not None, "grad raises when y does not depend on x"
-        # A wrong backward of somebody's own may return plain arrays, or a dx without x in it: its H u is 0
-        dx = dx if isinstance(dx, Tensor) else Tensor(dx)
+        # A wrong backward of somebody's own may return a dx without x in it: its H u is 0
         (hessian_u,) = grad(dx, x, u, allow_unused=True) if dx.requires_grad else (None,)
         return {"y": y.detach(), **first, "H u": dx.detach() * 0 if hessian_u is None else hessian_u}
 
