@@ -148,8 +148,9 @@ def _roundoff(value: Any) -> Any:
 def _additions(a: Any, axis: Any) -> int:
     """The longest path through NumPy's sum: pairwise over the reduced axes that lie innermost in memory, one by one over the rest."""
     axes = normalize_axis_tuple(range(a.ndim) if axis is None else axis, a.ndim)
-    count = math.prod(a.shape[i] for i in axes)
-    inner, step = 1, None  # how many numbers lie one after the other, and where the next one would lie
+    count: int = math.prod(a.shape[i] for i in axes)
+    inner: int = 1  # how many numbers lie one after the other
+    step = None  # and where the next one would lie
     for stride, i in sorted((abs(stride), i) for i, stride in enumerate(a.strides) if a.shape[i] > 1):
         if stride == 0:
             return count - 1  # a broadcast array: whatever the order, no path is longer than this

@@ -73,7 +73,7 @@ def staged_backward(x: Any, gamma: Any, beta: Any, eps: float, dy: Any, replaced
     >>> x = np.array([[[1.0, 2.0, 4.0]]])
     >>> dx, dgamma, dbeta = staged_backward(x, np.ones(1), np.zeros(1), 0.1, np.array([[[1.0, 0.0, 0.0]]]))
     >>> dx.round(3), dbeta
-    (array([[[ 0.241, -0.325,  0.085]]]), array([1.]))
+    (array([[[ 0.24 , -0.329,  0.089]]]), array([1.]))
     """
     channels = (1, -1, *(1,) * (x.ndim - 2))
     known: dict[str, Any] = {

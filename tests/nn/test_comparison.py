@@ -84,13 +84,14 @@ def test_unbounded_roundings_are_not_held_against_the_layer():
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_constant_slices_so_far_away_that_x_hat_is_unknown(seed, monkeypatch):
+def test_slices_so_far_away_that_x_hat_is_unknown(seed, monkeypatch):
     """dbeta is known all the same, and so is the noise in its differences: |x_hat| is at most sqrt(m)."""
     monkeypatch.setattr(comparison, "FAULTS", {})
     rng = np.random.default_rng(seed)
-    layer = nn.InstanceNorm2d(2, eps=1e-5, affine=True, dtype="float64")
-    layer.weight.data, layer.bias.data = rng.uniform(0.5, 2, (2, 2))
-    result = compare_backward(layer, np.full((1, 2, 30, 30), 1e16) * rng.uniform(0.5, 2, (1, 2, 1, 1)), seed=seed)
+    layer = nn.InstanceNorm2d(3, eps=1e-5, affine=True, dtype="float64")
+    layer.weight.data, layer.bias.data = rng.uniform(0.5, 2, (2, 3))
+    x = 1e16 * rng.uniform(0.5, 2, (2, 3, 1, 1)) + 2 * rng.integers(-3, 4, (2, 3, 4, 5))
+    result = compare_backward(layer, x, seed=seed)
     assert result, str(result)
     assert result.rows[0].tolerance == math.inf
     assert all(math.isfinite(row.tolerance) for row in result.rows if "dbeta" in row.quantity)
@@ -233,7 +234,7 @@ UNSEEN = {
     "without gamma": (1, {"affine": False}, {}, {}),
     "unbatched": (3, {}, {"batched": False}, {}),
     "constant cotangent": (2, {}, {}, {"cotangent": np.ones((2, 3, 4, 5))}),
-    "H u alone": (2, {"eps": 1e-12, "affine": False}, {}, {"cotangent": input_of()}),
+    "H u alone": (2, {"eps": 0.0, "affine": False}, {}, {"cotangent": input_of()}),
     "zero cotangent": (2, {}, {}, {"cotangent": np.zeros((2, 3, 4, 5))}),
     "centred": (1, {}, {"scale": 1e-6}, {}),
     "far away": (2, {"dtype": "float32"}, {"dtype": "float32", "offset": 1e6}, {}),

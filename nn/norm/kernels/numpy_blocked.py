@@ -99,4 +99,5 @@ def _centre(rows: Any, c: Float64, scratch: Float64, eps: float) -> Float64:
 def _dot(a: Any, b: Float64, scratch: Float64) -> Float64:
     """The sum of a b over each row. Pairwise, because the error of a plain dot product grows with m."""
     np.multiply(a, b, out=scratch)
-    return np.sum(scratch, axis=1, keepdims=True)
+    total: Float64 = np.sum(scratch, axis=1, keepdims=True)
+    return total
