@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from minitensor import Tensor, grad, no_grad
+from minitensor import Tensor, enable_grad, grad, no_grad
 from minitensor.autograd import Rounded, complex_step, richardson
-from minitensor.errors import DTypeError, ShapeError, describe
+from minitensor.errors import DTypeError, ShapeError, UnsupportedError, describe
 from minitensor.tables import Table
 
 from .derivation.faults import FAULTS
@@ -89,10 +89,15 @@ class Comparison:
         )
 
     def unseen_sentence(self) -> str:
-        """Which known mistakes this input could not have shown."""
-        if not self.unseen:
-            return f"Each of the {len(FAULTS)} known mistakes would have shown on this input."
-        return f"{len(self.unseen)} of the {len(FAULTS)} known mistakes could NOT have shown on this input: {', '.join(self.unseen)}."
+        """Which known mistakes this input could not have shown, and whether the second derivative could not be compared."""
+        sentence = f"Each of the {len(FAULTS)} known mistakes would have shown on this input."
+        if self.unseen:
+            sentence = (
+                f"{len(self.unseen)} of the {len(FAULTS)} known mistakes could NOT have shown on this input: {', '.join(self.unseen)}."
+            )
+        if self.rows and all(row.quantity != "H u" for row in self.rows):
+            sentence += " H u was not compared: the backward turns Tensors into arrays, so it cannot be differentiated."
+        return sentence
 
     def __str__(self) -> str:
         return f"{self.table()}\n{self.unseen_sentence()}"
@@ -112,6 +117,7 @@ class Comparison:
         return {**asdict(self), "rows": rows, "ok": self.ok}
 
 
+@enable_grad()
 @np.errstate(all="ignore")  # nan, inf and overflow show in the rows
 def compare_backward(
     layer: Module,
@@ -131,7 +137,8 @@ def compare_backward(
 
     ``x`` is an array or Tensor of the layer's input shape; the layer's parameters are used as they are and nothing of the layer is
     changed. ``cotangent`` has the output's shape; by default it is drawn from ``seed``, as all directions are. Statistics are always
-    taken from the input. Raises what the layer raises for a bad input, and `ShapeError` for an empty one.
+    taken from the input. A backward of your own that turns its Tensors into arrays (``np.asarray``) is compared without H u. Raises
+    what the layer raises for a bad input, `ShapeError` for an empty one, `DTypeError` for a dtype beyond float16, float32 and float64.
 
     The tolerance of every element is computed, not chosen: both ways run once more on numbers that carry a bound of their rounding
     error (`minitensor.autograd.Rounded`), and the two bounds are added. Numerical opinions add their own error estimate.
@@ -220,7 +227,10 @@ class _Trial:
 
     def _run(self, backward: Any, x: Tensor, g: Tensor, u: Tensor, lift: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         y, x, first = self._first(self._prepared(backward, lift), x, g)
-        (dx,) = grad(y, x, g, create_graph=True)
+        try:
+            (dx,) = grad(y, x, g, create_graph=True)
+        except UnsupportedError:  # somebody's own backward that leaves the world of Tensors, as np.asarray(x) does
+            return {"y": y.detach(), **first}
         assert dx is not None, "grad raises when y does not depend on x"
         # A wrong backward of somebody's own may return a dx without x in it: its H u is 0
         (hessian_u,) = grad(dx, x, u, allow_unused=True) if dx.requires_grad else (None,)
@@ -321,6 +331,8 @@ def _numerical_rows(
         exact = complex_step(lambda z: loss(leaf, z, v))  # noqa: B023 - called at once
         rows.append(_row(f"{name} . v", "complex step", found, exact, slack, f"roundings of {name}"))
 
+    if "H u" not in analytic:
+        return rows
     progress("H u by Richardson on the complex step")
     v = along("H u", spread)
     second = richardson(

@@ -141,7 +141,7 @@ def _roundoff(value: Any) -> Any:
     """What one rounding to nearest can change, gradual underflow included; numbers beyond the largest are not bounded."""
     limits = np.finfo(value.dtype)
     return np.where(
-        np.isfinite(value), np.maximum(np.abs(value, dtype=np.float64) * _unit(value.dtype), float(limits.smallest_subnormal) / 2), np.inf
+        np.isfinite(value), np.maximum(np.abs(value, dtype=np.float64) * _unit(value.dtype), float(limits.smallest_subnormal)), np.inf
     )
 
 

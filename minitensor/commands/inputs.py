@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ import numpy as np
 from minitensor.errors import MissingPackageError
 
 EXPECTED = "INPUT is a picture, a .npy or .npz file, or a shape such as 2x3x8x9"
-LARGEST_PICTURE = 2_000_000  # pixels; the comparison holds about a hundred float64 copies
+LARGEST_PICTURE = 2_000_000  # pixels, above which a picture is shrunk
+LARGEST = 20_000_000  # elements, which take about 8 GB: the comparison holds some fifty float64 copies
 
 
 class BadInput(ValueError):
@@ -43,10 +45,10 @@ def read_input(text: str | None, *, dtype: Any = None, scale: str = "255", size:
     path = Path(f"{archive}.npz" if member else text)
     if not path.exists() and re.fullmatch(r"\d+(x\d+)*", text):
         shape = tuple(int(n) for n in text.split("x"))
-        try:
-            values = np.random.default_rng(seed).standard_normal(shape)
-        except ValueError as error:  # NumPy's way to say that no array can be so large
-            raise BadInput(f"shape {text} is too large: {error}") from error
+        _check_size(f"shape {text}", math.prod(shape))
+        if len(shape) > 32:
+            raise BadInput(f"shape {text} has {len(shape)} axes, more than any layer takes")
+        values = np.random.default_rng(seed).standard_normal(shape)
         found = Input(values.astype(dtype or np.float32), f"normal random numbers, shape {text}", False, note)
     elif path.suffix in (".npy", ".npz"):
         values = _read_array(path, member)
@@ -74,9 +76,8 @@ def _default() -> tuple[str, str]:
             "2x3x8x9",
             'the photograph needs the extra "report" (pip install -e ".[report]" from the checkout), so random numbers stand in for it',
         )
-    return str(
-        get_sample_data("grace_hopper.jpg", asfileobj=False)
-    ), "a photograph that matplotlib carries: Grace Hopper, 1952, public domain"
+    photograph = get_sample_data("grace_hopper.jpg", asfileobj=False)
+    return str(photograph), "a photograph that matplotlib carries: Grace Hopper, 1952, public domain"
 
 
 def _read_array(path: Path, member: str) -> Any:
@@ -132,18 +133,22 @@ def _read_picture(path: Path, size: tuple[int, int] | None) -> tuple[Any, str]:
         shrink = (LARGEST_PICTURE / (height * width)) ** 0.5
         height, width = max(1, int(height * shrink)), max(1, int(width * shrink))
         note = f"shrunk from {picture.height}x{picture.width} to {height}x{width} (--size HxW decides otherwise)"
+    _check_size(f"{path} at {height}x{width}", 3 * height * width)
     if (height, width) != (picture.height, picture.width):
-        try:
-            picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-        except (MemoryError, OverflowError, ValueError) as error:
-            raise BadInput(f"{path} cannot be resized to {height}x{width}: that is too large") from error
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
     pixels = np.asarray(picture, np.float64)
     pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     return np.ascontiguousarray(pixels[None]), note
 
 
+def _check_size(name: str, elements: int) -> None:
+    if elements > LARGEST:
+        raise BadInput(f"{name} is too large: {elements:.1e} elements, and the comparison takes {LARGEST:.0e} at most")
+
+
 def _check_values(found: Input) -> None:
     values = found.array
+    _check_size(found.name, values.size)
     if values.size == 0:
         raise BadInput(f"{found.name} is empty: shape {values.shape}")
     bad = ~np.isfinite(values)

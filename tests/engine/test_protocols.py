@@ -153,6 +153,13 @@ def test_a_keyword_without_a_rule_is_refused_when_called(keyword: str) -> None:
     assert not BUFFER.any()
 
 
+def test_the_error_lists_the_keywords_that_have_a_rule() -> None:
+    with pytest.raises(UnsupportedError, match=r"^sum: the keyword dtype= has no derivative rule \(it takes axis=, keepdims=\)$"):
+        np.sum(mt.tensor(X), dtype=np.float32)
+    with pytest.raises(UnsupportedError, match=r"^exp: the keyword where= has no derivative rule \(it takes no keywords\)$"):
+        np.exp(mt.tensor(X), where=True)
+
+
 @pytest.mark.parametrize("write", [lambda x: np.add(X, x, out=BUFFER), lambda x: BUFFER.__iadd__(x), lambda x: np.add(X, 1, out=x)])
 def test_nothing_is_written_into_an_array(write) -> None:
     with pytest.raises(TypeError, match="out="):

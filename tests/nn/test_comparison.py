@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minitensor import Tensor, nn
+from minitensor import Tensor, nn, no_grad
 from minitensor.errors import DTypeError, ShapeError
 from minitensor.nn import comparison
 from minitensor.nn.comparison import Comparison, Row, compare_backward, random_cotangent
@@ -453,3 +453,26 @@ def test_a_cotangent_of_another_shape():
 
 def test_a_copy_of_the_layer_gives_the_same(right):
     assert compare_backward(copy.deepcopy(layer_of()), input_of()) == right
+
+
+def test_a_backward_on_plain_arrays_is_compared_without_its_second_derivative(rng):
+    """np.asarray leaves the world of Tensors: the first derivatives are judged, and the sentence says what was not."""
+
+    def backward(x, gamma, beta, eps, dy):
+        return staged_backward(*(np.asarray(value) for value in (x, gamma, beta)), eps, np.asarray(dy))
+
+    def wrong(x, gamma, beta, eps, dy):
+        return FAULTS["no-2"].backward(*(np.asarray(value) for value in (x, gamma, beta)), eps, np.asarray(dy))
+
+    x = rng.normal(size=(2, 3, 8))
+    for function, right in ((backward, True), (wrong, False)):
+        found = nn.compare_backward(nn.InstanceNorm1d(3, eps=0.1, affine=True, dtype=np.float64, backward=function), x)
+        assert found.ok is right
+        assert {row.quantity for row in found.rows} >= {"dx", "dgamma", "dbeta"}
+        assert not any("H u" in row.quantity for row in found.rows)
+        assert "H u was not compared" in str(found)
+
+
+def test_it_works_inside_no_grad(rng):
+    with no_grad():
+        assert nn.compare_backward(nn.InstanceNorm1d(3, eps=0.1), rng.normal(size=(2, 3, 8)))
