@@ -199,6 +199,9 @@ def test_a_cotangent_is_cast_to_the_outputs_dtype() -> None:
     x = mt.ones(2, requires_grad=True)
     (x * 2).backward(mt.ones(2, dtype=np.float64))
     assert x.grad.dtype == np.float32
+    y = x * 2
+    for create_graph in (False, True):
+        assert mt.grad(y, y, np.ones(2), create_graph=create_graph, retain_graph=True)[0].dtype == np.float32
 
 
 def test_random_integers_need_an_integer_dtype() -> None:
