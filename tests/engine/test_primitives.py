@@ -173,6 +173,15 @@ def test_one_rule_for_a_list_and_one_for_all_inputs() -> None:
     check_second(both, spread(((2, 3), (3,))))
 
 
+def test_a_rule_may_give_a_constant_as_a_plain_array() -> None:
+    """Also in the walk that records itself, whose results are Tensors all the same."""
+    constant = Primitive(np.positive, lambda _g, _y, _x: np.array([5.0, 6.0]))
+    x = mt.tensor([1.0, 2.0], np.float64, requires_grad=True)
+    for create_graph in (False, True):
+        (g,) = mt.grad(constant(x) * 1.0, x, np.ones(2), create_graph=create_graph)
+        assert g.tolist() == [5.0, 6.0]
+
+
 def test_a_rule_with_too_few_cotangents_is_named() -> None:
     short = JointPrimitive(np.multiply, lambda g, _y, a, b: (g * b,), arity=2)
     x = mt.tensor(2.0, requires_grad=True)

@@ -24,10 +24,11 @@ FORMULAS = {
     "sum of all": lambda x: np.sum(x),
     "sum along rows": lambda x: np.sum(x, axis=1),
     "sum along columns": lambda x: np.sum(x, axis=0),
+    "sum by its method": lambda x: x.sum(axis=1),
     "sum over a tuple": lambda x: np.sum(x, axis=(0, 1), keepdims=True),
     "mean": lambda x: np.mean(x, axis=-1, keepdims=True),
     "mean of all": lambda x: np.mean(x),
-    "mean by its method": lambda x: x.mean(),
+    "mean by its method": lambda x: x.mean(axis=0),
     "square": lambda x: x * x,
     "times a Python float": lambda x: 0.1 * x,
     "plus a Python float": lambda x: x + 1e-5,
@@ -147,7 +148,7 @@ def test_the_count_of_additions_is_what_numpy_does(order: str) -> None:
     assert longest_path(x, axis) <= _additions(x, axis) <= x.size - 1
 
 
-@pytest.mark.parametrize("n", [7, 8, 63, 127, 128, 143])
+@pytest.mark.parametrize("n", [7, 8, 63, 127, 128, 129, 143, 200])
 def test_the_count_of_additions_is_exact_in_one_row(n: int) -> None:
     x = np.empty(n, np.float32)
     assert longest_path(x, None) == _additions(x, None)
@@ -229,7 +230,7 @@ def test_overflow_has_no_bound_and_underflow_a_tiny_one() -> None:
     with np.errstate(over="ignore", under="ignore"):
         assert np.isinf((Rounded(np.float16([300.0])) * 300.0).bound).all()
         tiny = Rounded(np.float32([1e-30])) * Rounded(np.float32([1e-30]))
-    assert tiny.bound[0] == 2.0**-150
+    assert 2.0**-150 <= tiny.bound[0] <= 2.0**-149
 
 
 def test_division_by_what_may_be_zero_has_no_bound() -> None:
