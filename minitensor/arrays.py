@@ -153,8 +153,15 @@ def as_array(value: Any) -> Array:
     return value if hasattr(value, "__array_function__") else np.asarray(value)
 
 
+def refuse_masked(value: Any) -> None:
+    """A mask would get lost, and a matrix multiplies differently: both are refused rather than misread."""
+    if isinstance(value, (np.ma.MaskedArray, np.matrix)):
+        raise DTypeError(f"{type(value).__name__} is not a plain array: use np.asarray(...), or .filled(value) for a masked one")
+
+
 def new_array(data: Any, dtype: Any = None, device: Any = None) -> Array:
     """A new array from numbers, nested lists or an array; arrays keep their dtype, Python floats get the default dtype, also among ints."""
+    refuse_masked(data)
     if not hasattr(data, "__array_function__"):
         python = _first_number(data) in (bool, int, float)
         data = np.array(data, dtype=dtype)
@@ -175,7 +182,7 @@ def _first_number(data: Any) -> type:
     return float if isinstance(data, (list, tuple)) else type(data)
 
 
-def cast(array: Array, dtype: Any) -> Array:
+def astype(array: Array, dtype: Any) -> Array:
     """``array.astype(dtype)``, which NumPy 2.0 has as a method only."""
     return array.astype(dtype)
 

@@ -1,4 +1,4 @@
-"""Tensors from nothing: filled, counted, drawn at random. Every function takes ``dtype=None, device=None, requires_grad=False``."""
+"""Tensors from nothing: filled, counted, drawn at random. Functions take ``dtype=None, device=None, requires_grad=False``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from minitensor import arrays
 from minitensor.errors import DTypeError
-from minitensor.tensor import Tensor, wrap
+from minitensor.tensor import Tensor, unpacked, wrap
 
 _random = np.random.default_rng()
 
@@ -30,22 +30,18 @@ def _made(name: str, args: tuple[Any, ...], dtype: Any, device: Any, requires_gr
     return made
 
 
-def _shape(given: tuple[Any, ...]) -> tuple[int, ...]:
-    return tuple(given[0]) if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
-
-
 def zeros(*shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """0 everywhere; the shape as a tuple or as arguments.
 
     >>> zeros(2, 3).shape
     (2, 3)
     """
-    return _made("zeros", (_shape(shape),), dtype or arrays.get_default_dtype(), device, requires_grad)
+    return _made("zeros", (unpacked(shape),), dtype or arrays.get_default_dtype(), device, requires_grad)
 
 
 def ones(*shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """1 everywhere; the shape as a tuple or as arguments."""
-    return _made("ones", (_shape(shape),), dtype or arrays.get_default_dtype(), device, requires_grad)
+    return _made("ones", (unpacked(shape),), dtype or arrays.get_default_dtype(), device, requires_grad)
 
 
 def full(shape: Any, fill_value: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -64,7 +60,8 @@ def arange(*limits: Any, dtype: Any = None, device: Any = None, requires_grad: b
     >>> arange(3), arange(0.0, 1.0, 0.5)
     (tensor([0, 1, 2]), tensor([0. , 0.5]))
     """
-    floating = any(isinstance(limit, float) for limit in limits)
+    limits = tuple(limit.item() if isinstance(limit, Tensor) else limit for limit in limits)
+    floating = np.result_type(*limits).kind == "f"
     return _made("arange", limits, dtype or (arrays.get_default_dtype() if floating else np.int64), device, requires_grad)
 
 
@@ -82,21 +79,19 @@ def eye(n: int, m: int | None = None, dtype: Any = None, device: Any = None, req
     return _made("eye", (n, m), dtype or arrays.get_default_dtype(), device, requires_grad)
 
 
-def zeros_like(other: Tensor, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """0 in the shape, dtype and device of ``other``."""
-    return full_like(other, 0, dtype, requires_grad)
+def zeros_like(other: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """0 in the shape, dtype and device of ``other``, unless told otherwise."""
+    return full_like(other, 0, dtype, device, requires_grad)
 
 
-def ones_like(other: Tensor, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """1 in the shape, dtype and device of ``other``."""
-    return full_like(other, 1, dtype, requires_grad)
+def ones_like(other: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """1 in the shape, dtype and device of ``other``, unless told otherwise."""
+    return full_like(other, 1, dtype, device, requires_grad)
 
 
-def full_like(other: Tensor, fill_value: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """``fill_value`` in the shape, dtype and device of ``other``."""
-    made = wrap(np.full_like(other._data, fill_value, dtype=dtype))
-    made.requires_grad = requires_grad
-    return made
+def full_like(other: Tensor, fill_value: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """``fill_value`` in the shape, dtype and device of ``other``, unless told otherwise."""
+    return full(other.shape, fill_value, dtype or other.dtype, device or other.device, requires_grad)
 
 
 def manual_seed(seed: int) -> None:
@@ -117,12 +112,12 @@ def _drawn(values: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
 
 def randn(*shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Standard normal numbers; the shape as a tuple or as arguments."""
-    return _drawn(_random.standard_normal(_shape(shape)), dtype, device, requires_grad)
+    return _drawn(_random.standard_normal(unpacked(shape)), dtype, device, requires_grad)
 
 
 def rand(*shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Uniform numbers in [0, 1); the shape as a tuple or as arguments."""
-    return _drawn(_random.random(_shape(shape)), dtype, device, requires_grad)
+    return _drawn(_random.random(unpacked(shape)), dtype, device, requires_grad)
 
 
 def randint(low: int, high: int, size: Any, dtype: Any = np.int64, device: Any = None) -> Tensor:

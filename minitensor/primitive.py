@@ -17,7 +17,9 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from minitensor.arrays import Array, ShapeDtype, as_array
+import numpy as np
+
+from minitensor.arrays import Array, ShapeDtype, as_array, refuse_masked
 from minitensor.errors import DTypeError, UnsupportedError, describe, operation_failed
 from minitensor.grad_mode import mode
 from minitensor.tensor import DISPATCH, Tensor, wrap
@@ -67,11 +69,23 @@ class Node(ShapeDtype):
         cotangents = self.primitive.vjp(g, output, inputs, self.params, asked, traced)
         if traced:  # a rule may give a constant as a plain array
             return [c if c is None or isinstance(c, Tensor) else wrap(as_array(c)) for c in cotangents]
-        return cotangents
+        return [c._data if isinstance(c, Tensor) else c for c in cotangents]
 
     def release(self) -> None:
         """Let go of the saved arrays; a later walk finds the graph released."""
         self.inputs = self.output = None
+
+
+_PLAIN = (np.ndarray, float, int)  # the usual operands, which need no closer look
+
+
+def _own(value: Any) -> Any:
+    """A parameter of our own: the user may change a list or an array of indices before the backward pass."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_own, value))
+    if isinstance(value, Tensor):
+        value = value._data
+    return value.copy() if hasattr(value, "__array_function__") else value
 
 
 class Primitive:
@@ -110,11 +124,11 @@ class Primitive:
             if key == "out" and params[key] is None:
                 del params[key]  # NumPy's own spelling of "no out="
                 continue
-            hint = "; the axis is named axis=" if key == "dim" else ""
+            hint = {"dim": "; the axis is named axis=", "keepdim": "; NumPy writes keepdims="}.get(key, "")
             raise UnsupportedError(f"{self.name}: the keyword {key}= has no derivative rule (it takes {known}){hint}")
         if len(args) < self.arity:
             raise UnsupportedError(f"{self.name} takes {self.arity} array(s), got {len(args)}")
-        return args[: self.arity], params
+        return args[: self.arity], {name: _own(value) for name, value in params.items()}
 
     def forward(self, arrays: list[Any], params: dict[str, Any]) -> Array:
         """The function on raw arrays."""
@@ -130,6 +144,8 @@ class Primitive:
                 recording = recording or edge is not None
             elif isinstance(value, (list, tuple)):
                 value = as_array(value)
+            elif type(value) not in _PLAIN:
+                refuse_masked(value)
             values.append(value)
             edges.append(edge)
         try:
@@ -218,6 +234,7 @@ def without_gradient(*functions: Callable[..., Any]) -> None:
 def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **params: Any) -> Any:
         values = [value._data if isinstance(value, Tensor) else value for value in args]
+        params = {name: value._data if isinstance(value, Tensor) else value for name, value in params.items()}
         try:
             result = function(*values, **params)
         except (ValueError, TypeError, IndexError) as error:

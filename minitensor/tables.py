@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-_STYLES = {"": "", "ok": "", "wrong": ' style="color: #b3261e; font-weight: bold"'}
+_STYLES = {"WRONG": ' style="color: #b3261e; font-weight: bold"', "blind": ' style="color: #8a6d00"'}
 
 
 @dataclass(frozen=True)
 class Table:
-    """A heading, column names and rows; ``marks`` says of each row whether it is ``"ok"`` or ``"wrong"``.
+    """A heading, column names and rows; ``marks`` gives each row a verdict to be coloured by: ``"ok"``, ``"WRONG"``, ``"blind"``.
 
     >>> print(Table("squares", ("n", "n*n"), (("2", "4"), ("10", "100"))))
     squares
@@ -35,7 +35,7 @@ class Table:
     def to_html(self) -> str:
         """The table as an HTML fragment, styled by itself because a notebook has no style sheet of ours."""
         head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)
-        styles = [_STYLES[mark] for mark in self.marks or [""] * len(self.rows)]
+        styles = [_STYLES.get(mark, "") for mark in self.marks or [""] * len(self.rows)]
         body = "".join(
             f"<tr{style}>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
             for row, style in zip(self.rows, styles, strict=True)

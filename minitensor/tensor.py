@@ -195,6 +195,10 @@ class Tensor:
         """``t[index] = values``, on a copy: a graph recorded before keeps the old array."""
         if self.requires_grad and is_grad_enabled():
             raise GraphError("t[...] = values on a Tensor that requires grad is not recorded; write under mt.no_grad()")
+        if isinstance(values, Tensor) and values.requires_grad and is_grad_enabled():
+            raise UnsupportedError(
+                "t[...] = values would forget the graph of the values; join parts with np.concatenate, or write values.detach()"
+            )
         self._refuse_inner("t[...] = ...")
         array = self._data.copy()
         array[_plain_index(index)] = values._data if isinstance(values, Tensor) else values
@@ -332,6 +336,25 @@ class Tensor:
     def __rmatmul__(self, other: Any) -> Tensor:
         return _OPS[np.matmul](other, self)
 
+    def __iadd__(self, other: Any) -> Tensor:
+        return self._updated(self + other)
+
+    def __isub__(self, other: Any) -> Tensor:
+        return self._updated(self - other)
+
+    def __imul__(self, other: Any) -> Tensor:
+        return self._updated(self * other)
+
+    def __itruediv__(self, other: Any) -> Tensor:
+        return self._updated(self / other)
+
+    def _updated(self, result: Tensor) -> Tensor:
+        """``w -= lr * w.grad`` under `no_grad` gives a leaf new values; elsewhere ``t += 1`` is ``t = t + 1``."""
+        if is_grad_enabled() or not (self.is_leaf and self.requires_grad):
+            return result
+        self.data = result
+        return self
+
     def __neg__(self) -> Tensor:
         return _OPS[np.negative](self)
 
@@ -376,7 +399,7 @@ class Tensor:
 
     def astype(self, dtype: Any) -> Tensor:
         """The same values as ``dtype``; the gradient comes back in this Tensor's dtype."""
-        return _OPS[arrays.cast](self, np.dtype(dtype))
+        return _OPS[arrays.astype](self, np.dtype(dtype))
 
     def sum(self, axis: Any = None, keepdims: bool = False, **unknown: Any) -> Tensor:
         """`numpy.sum`"""
@@ -404,11 +427,11 @@ class Tensor:
 
     def reshape(self, *shape: SupportsIndex | tuple[int, ...]) -> Tensor:
         """`numpy.reshape`, the shape as a tuple or as arguments."""
-        return _OPS[np.reshape](self, _axes(shape))
+        return _OPS[np.reshape](self, unpacked(shape))
 
     def transpose(self, *axes: SupportsIndex | tuple[int, ...]) -> Tensor:
         """`numpy.transpose`, the axes as a tuple or as arguments; without any, in reverse order."""
-        return _OPS[np.transpose](self, _axes(axes) or None)
+        return _OPS[np.transpose](self, unpacked(axes) or None)
 
     def swapaxes(self, axis1: int, axis2: int) -> Tensor:
         """`numpy.swapaxes`"""
@@ -432,7 +455,8 @@ def _served(function: Callable[..., Any]) -> Callable[..., Any]:
         ) from None
 
 
-def _axes(given: tuple[Any, ...]) -> tuple[int, ...]:
+def unpacked(given: tuple[Any, ...]) -> tuple[int, ...]:
+    """A shape or axes that came as one tuple or as several arguments."""
     return tuple(given[0]) if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
 
 

@@ -6,11 +6,11 @@ if __name__ == "nn":
         "(this folder is installed as minitensor.nn)"
     )
 
-from minitensor.nn import functional
-from minitensor.nn.comparison import Comparison, compare_backward
-from minitensor.nn.module import Module
-from minitensor.nn.norm import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
-from minitensor.nn.parameter import Parameter
+from . import functional
+from .comparison import Comparison, compare_backward
+from .module import Module
+from .norm import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
+from .parameter import Parameter
 
 __all__ = [
     "Comparison",

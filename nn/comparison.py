@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -22,14 +22,16 @@ from .norm import formulas
 from .parameter import Parameter
 
 Array = Any
+TINY_STEP = 1e-100  # of the complex step: its square is nothing beside 1, and times a small derivative it is still a normal number
 
 
 @dataclass(frozen=True)
 class Row:
     """One quantity, two opinions.
 
-    ``difference`` and ``relative`` are the largest absolute difference and its ratio to the largest value; ``tolerance`` is the bound
-    at the element that uses most of it, ``used`` the share used there; the row is ``ok`` when no element uses more than all.
+    ``difference`` and ``relative`` are the largest absolute difference and its ratio to the largest value, ``tolerance`` the bound at
+    that element (or at the worst one, when an element leaves its bound), ``used`` the largest share that an element uses of its bound.
+    The ``verdict`` is ``"ok"``, ``"WRONG"`` when an element uses more than all or is nan, ``"blind"`` when no element has a bound.
     """
 
     quantity: str
@@ -41,14 +43,24 @@ class Row:
     origin: str
 
     @property
+    def verdict(self) -> str:
+        """``"ok"``, ``"WRONG"`` or ``"blind"``."""
+        if not self.used <= 1:  # nan is not
+            return "WRONG"
+        return "blind" if math.isinf(self.tolerance) else "ok"
+
+    @property
     def ok(self) -> bool:
-        """Whether every element lies within its tolerance; nan does not."""
-        return self.used <= 1
+        """Whether the row is not wrong."""
+        return self.verdict != "WRONG"
 
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """What `compare_backward` found; prints as a table, shows itself in a notebook, and is true when every row is ok."""
+    """What `compare_backward` found; prints as a table and shows itself in a notebook.
+
+    True when no row is wrong and the check could have failed: a comparison on which no known mistake would have shown proves nothing.
+    """
 
     layer: str
     eps: float
@@ -57,12 +69,13 @@ class Comparison:
     unit: float
     m: int
     rows: tuple[Row, ...]
-    unseen: tuple[str, ...] = field(default=())
+    unseen: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def ok(self) -> bool:
-        """Whether every row is ok."""
-        return all(row.ok for row in self.rows)
+        """Whether no row is wrong, and some mistake could have shown."""
+        return all(row.ok for row in self.rows) and len(self.unseen) < len(FAULTS)
 
     def __bool__(self) -> bool:
         return self.ok
@@ -80,24 +93,23 @@ class Comparison:
                     f"{r.relative:.1e}",
                     f"{r.tolerance:.1e}",
                     f"{r.used:.2g}",
-                    "ok" if r.ok else "WRONG",
+                    r.verdict,
                     r.origin,
                 )
                 for r in self.rows
             ],
-            ["ok" if row.ok else "wrong" for row in self.rows],
+            [row.verdict for row in self.rows],
         )
 
     def unseen_sentence(self) -> str:
-        """Which known mistakes this input could not have shown, and whether the second derivative could not be compared."""
-        sentence = f"Each of the {len(FAULTS)} known mistakes would have shown on this input."
-        if self.unseen:
-            sentence = (
-                f"{len(self.unseen)} of the {len(FAULTS)} known mistakes could NOT have shown on this input: {', '.join(self.unseen)}."
-            )
-        if self.rows and all(row.quantity != "H u" for row in self.rows):
-            sentence += " H u was not compared: the backward turns Tensors into arrays, so it cannot be differentiated."
-        return sentence
+        """Which known mistakes this input could not have shown, and why the second derivative was not compared, if it was not."""
+        known = len(FAULTS)
+        sentence = f"{len(self.unseen)} of the {known} known mistakes could NOT have shown on this input: {', '.join(self.unseen)}."
+        if not self.unseen:
+            sentence = f"Each of the {known} known mistakes would have shown on this input."
+        if len(self.unseen) == known:
+            sentence = f"None of the {known} known mistakes could have shown on this input: the comparison proves nothing."
+        return f"{sentence} {self.note}".strip()
 
     def __str__(self) -> str:
         return f"{self.table()}\n{self.unseen_sentence()}"
@@ -113,7 +125,7 @@ class Comparison:
         def known(value: Any) -> Any:
             return None if isinstance(value, float) and not math.isfinite(value) else value
 
-        rows = [{name: known(value) for name, value in asdict(row).items()} | {"ok": row.ok} for row in self.rows]
+        rows = [{name: known(value) for name, value in asdict(row).items()} | {"verdict": row.verdict, "ok": row.ok} for row in self.rows]
         return {**asdict(self), "rows": rows, "ok": self.ok}
 
 
@@ -148,6 +160,8 @@ def compare_backward(
     >>> bool(compare_backward(nn.InstanceNorm1d(2, eps=0.1, affine=True), rng.normal(size=(2, 2, 7)) ))
     True
     """
+    if not hasattr(layer, "formula"):
+        raise TypeError(f"compare_backward: a layer with a formula is needed, such as nn.InstanceNorm2d, got {type(layer).__name__}")
     x = x if isinstance(x, Tensor) else Tensor(x)
     if x.dtype.name not in ("float16", "float32", "float64"):
         raise DTypeError(f"compare_backward: float16, float32 or float64 is needed, got {describe(x)}; use x.astype(np.float64)")
@@ -158,7 +172,7 @@ def compare_backward(
     # Not default_rng(seed) alone: x is often drawn from that, and a cotangent proportional to x - mu makes dx vanish
     rng = np.random.default_rng([seed, *b"cotangent"])
     g = random_cotangent(x.detach().cpu().numpy(), layer.axes(x.ndim), rng) if cotangent is None else np.asarray(cotangent)
-    trial = _Trial(layer, x.detach(), Tensor(g, x.dtype, x.device), Tensor(rng.standard_normal(x.shape), x.dtype, x.device))
+    trial = _Experiment(layer, x.detach(), Tensor(g, x.dtype, x.device), Tensor(rng.standard_normal(x.shape), x.dtype, x.device))
 
     progress("analytic backward")
     analytic = trial.run(getattr(layer, "backward", "analytic"))
@@ -177,7 +191,8 @@ def compare_backward(
         progress(f"would this input show {fault.name}?")
         if not trial.shows(fault.backward, composed, bounds):
             unseen.append(fault.name)
-    return Comparison(type(layer).__name__, layer.eps, x.shape, str(x.dtype), unit, trial.m, tuple(rows), tuple(unseen))
+    note = f"H u was not compared, because the backward cannot be differentiated: {trial.refused}" if trial.refused else ""
+    return Comparison(type(layer).__name__, layer.eps, x.shape, str(x.dtype), unit, trial.m, tuple(rows), tuple(unseen), note)
 
 
 def random_cotangent(x: Array, axes: tuple[int, ...], rng: np.random.Generator) -> Array:
@@ -192,11 +207,12 @@ def random_cotangent(x: Array, axes: tuple[int, ...], rng: np.random.Generator) 
     return scale * (rng.standard_normal(x.shape) + a + b * formulas.standardize(x.astype(np.float64), axes, np.finfo(x.dtype).tiny))
 
 
-class _Trial:
+class _Experiment:
     """One layer, one input, one cotangent g and one direction u: everything that is computed from them."""
 
     def __init__(self, layer: Module, x: Tensor, g: Tensor, u: Tensor) -> None:
         self.layer, self.x, self.g, self.u = layer, x, g, u
+        self.refused: UnsupportedError | None = None  # why a backward of somebody's own could not be differentiated
         self.m = math.prod(x.shape[i] for i in layer.axes(x.ndim))
 
     def run(self, backward: Any) -> dict[str, Array]:
@@ -229,7 +245,8 @@ class _Trial:
         y, x, first = self._first(self._prepared(backward, lift), x, g)
         try:
             (dx,) = grad(y, x, g, create_graph=True)
-        except UnsupportedError:  # somebody's own backward that leaves the world of Tensors, as np.asarray(x) does
+        except UnsupportedError as error:  # somebody's own backward that leaves the world of Tensors, as np.asarray(x) does
+            self.refused = error
             return {"y": y.detach(), **first}
         assert dx is not None, "grad raises when y does not depend on x"
         # A wrong backward of somebody's own may return a dx without x in it: its H u is 0
@@ -263,22 +280,23 @@ def _within(one: Array, other: Array, tolerance: Array) -> bool:
 
 def _row(quantity: str, opinion: str, one: Array, other: Array, tolerance: Array, origin: str) -> Row:
     one, other, tolerance = (np.asarray(value, np.float64) for value in (one, other, tolerance))
-    difference = np.abs(one - other)
-    used = np.where(difference == 0, 0.0, difference / np.where(tolerance > 0, tolerance, np.finfo(float).tiny))
-    worst = np.unravel_index(np.argmax(used), used.shape)  # argmax finds a nan first
-    largest = float(np.max(np.abs(other)))
-    most = float(np.max(difference))
-    return Row(quantity, opinion, most, most / largest if largest else most, float(tolerance[worst]), float(used[worst]), origin)
+    difference = np.where(one == other, 0.0, np.abs(one - other))  # two infinities of one sign agree
+    unbounded = np.isinf(tolerance) & ~np.isnan(difference)
+    used = np.where(unbounded | (difference == 0), 0.0, difference / np.where(tolerance > 0, tolerance, np.finfo(float).tiny))
+    share = float(np.max(used))
+    where = np.argmax(np.where(unbounded, -1.0, difference if share <= 1 else used))  # a nan comes first
+    most, largest = float(np.max(difference)), float(np.max(np.abs(other)))
+    return Row(quantity, opinion, most, most / largest if largest else most, float(tolerance.flat[where]), share, origin)
 
 
 def _amplification(name: str, value: Array, bound: Array, unit: float) -> str:
     largest = float(np.max(np.abs(value.astype(np.float64))))
-    amplified = f"{float(np.max(bound)) / (unit * largest):.2g} u max|{name}|" if largest else "subnormal numbers"
+    amplified = f"{float(np.max(bound)) / (unit * largest):.2g} u max|{name}|" if largest else f"{name} is 0"
     return f"roundings of both ways: {amplified}"
 
 
 def _numerical_rows(
-    trial: _Trial,
+    trial: _Experiment,
     rng: np.random.Generator,
     analytic: dict[str, Array],
     composed: dict[str, Array],
@@ -328,7 +346,7 @@ def _numerical_rows(
         origin = f"roundings of {name}, error bar {numerical.error:.0e}"
         rows.append(_row(f"{name} . v", "Richardson", found, numerical.value, slack + numerical.error, origin))
         progress(f"{name} by the complex step")
-        exact = complex_step(lambda z: loss(leaf, z, v))  # noqa: B023 - called at once
+        exact = complex_step(lambda z: loss(leaf, z, v), h=TINY_STEP)  # noqa: B023 - called at once
         rows.append(_row(f"{name} . v", "complex step", found, exact, slack, f"roundings of {name}"))
 
     if "H u" not in analytic:
@@ -336,12 +354,12 @@ def _numerical_rows(
     progress("H u by Richardson on the complex step")
     v = along("H u", spread)
     second = richardson(
-        lambda t: complex_step(lambda z: np.sum(g * formula(leaves | {"x": leaves["x"] + t * v + z * u}))),
+        lambda t: complex_step(lambda z: np.sum(g * formula(leaves | {"x": leaves["x"] + t * v + z * u})), h=TINY_STEP),
         noise=noise(u, bounds["dx"]),
     )
     found, slack = _along(analytic["H u"], v), _along(bounds["H u"], np.abs(v))
     origin = f"roundings of H u, error bar {second.error:.0e}"
-    rows.append(_row("H u . v", "Richardson on complex step", found, second.value, slack + second.error, origin))
+    rows.append(_row("H u . v", "Richardson + complex", found, second.value, slack + second.error, origin))
     return rows
 
 

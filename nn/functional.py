@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minitensor import Tensor, no_grad
+from minitensor import Tensor, no_grad, ones, zeros
 from minitensor.errors import DTypeError, ShapeError, describe
 
 from .norm import formulas, primitives
@@ -33,7 +33,7 @@ def instance_norm(
     Shapes: input (N, C, S...) with at least one spatial axis; ``weight`` and ``bias`` (C,) or one style per instance, (N, C); the
     running statistics (C,). Statistics are taken from the input, or, without ``use_input_stats``, from the running ones. With
     both, running statistics move to ``(1 - momentum) old + momentum new``, where new is the mean over the batch of mu and of the
-    *unbiased* variance, v m / (m - 1). float16 is computed in at least float32; the result has the input's dtype.
+    *unbiased* variance, v m / (m - 1). float16 and float32 are computed in float64 and rounded once, to the input's dtype.
 
     ``backward`` says who differentiates: ``"analytic"``, the closed form dx = r (h - mean(h) - x_hat mean(h x_hat)) with h = weight g
     and r = 1 / sqrt(v + eps); ``"autograd"``, the rules of mean, subtraction, multiplication, sqrt and division alone; or your own,
@@ -46,29 +46,32 @@ def instance_norm(
     >>> instance_norm(x)
     tensor([[[-1.2247,  0.    ,  1.2247]]])
     """
-    _check(input, running_mean, running_var, weight, bias, use_input_stats)
+    _check(input, running_mean, running_var, weight, bias, use_input_stats, eps)
     if backward not in ("analytic", "autograd") and not callable(backward):
         raise ValueError(f"backward must be 'analytic', 'autograd' or a function, got {backward!r}")
     axes = tuple(range(2, input.ndim))
     if not use_input_stats:
-        x_hat = (formulas.widen(input) - _per_channel(running_mean, input)) / np.sqrt(_per_channel(running_var, input) + eps)
+        mean, var = (formulas.widen(_per_channel(buffer, input)) for buffer in (running_mean, running_var))
+        x_hat = (formulas.widen(input) - mean) / np.sqrt(var + eps)
         return Tensor.astype(formulas.affine(x_hat, _per_channel(weight, input), _per_channel(bias, input)), input.dtype)
-    if running_mean is not None and running_var is not None and input.size:
-        _update(running_mean, running_var, input, axes, momentum)
     if callable(backward):
-        return _with_own_backward(input, weight, bias, axes, eps, backward)
-    way = primitives.normalize if backward == "analytic" else formulas.normalize
-    return way(input, _per_channel(weight, input), _per_channel(bias, input), axes=axes, eps=eps)  # type: ignore[no-any-return]
+        y = _with_own_backward(input, weight, bias, axes, eps, backward)
+    else:
+        way = primitives.normalize if backward == "analytic" else formulas.normalize
+        y = way(input, _per_channel(weight, input), _per_channel(bias, input), axes=axes, eps=eps)
+    if running_mean is not None and running_var is not None and input.size:
+        _update(running_mean, running_var, input.detach(), axes, momentum)
+    return y
 
 
-def _with_own_backward(x: Tensor, weight: Any, bias: Any, axes: tuple[int, ...], eps: float, backward: Callable[..., Any]) -> Tensor:
-    channels = np.ones_like(x.detach()[0].reshape(x.shape[1], -1)[:, 0])
-    gamma = channels if weight is None else weight
-    beta = channels * 0 if bias is None else bias
+def _with_own_backward(x: Tensor, weight: Any, bias: Any, axes: tuple[int, ...], eps: float, backward: Callable[..., Any]) -> Any:
+    channels: dict[str, Any] = {"dtype": x.dtype, "device": x.device}
+    gamma = ones(x.shape[1], **channels) if weight is None else weight
+    beta = zeros(x.shape[1], **channels) if bias is None else bias
     for name, parameter in (("weight", gamma), ("bias", beta)):
         if parameter.ndim != 1:
             raise ShapeError(f"instance_norm: a backward of your own needs {name} of shape (C,), got {parameter.shape}")
-    return primitives.normalize_with(backward, axes, eps)(x, gamma, beta)  # type: ignore[no-any-return]
+    return primitives.normalize_with(backward, axes, eps)(x, gamma, beta)
 
 
 def _per_channel(parameter: Tensor | None, x: Tensor) -> Any:
@@ -80,17 +83,19 @@ def _per_channel(parameter: Tensor | None, x: Tensor) -> Any:
 
 
 def _update(running_mean: Tensor, running_var: Tensor, x: Tensor, axes: tuple[int, ...], momentum: float) -> None:
+    m = math.prod(x.shape[2:])
+    wide = formulas.widen(x)
+    c = formulas.centre(wide, axes)
     with no_grad():
-        wide = formulas.widen(x.detach())
-        mu = np.mean(wide, axis=axes)
-        var = np.var(wide, axis=axes, ddof=1)
-        running_mean[...] = (1 - momentum) * running_mean + momentum * np.mean(mu, axis=0)
-        running_var[...] = (1 - momentum) * running_var + momentum * np.mean(var, axis=0)
+        for buffer, new in ((running_mean, np.mean(wide, axis=axes)), (running_var, np.sum(c * c, axis=axes) / (m - 1))):
+            buffer[...] = (1 - momentum) * formulas.widen(buffer) + momentum * np.mean(new, axis=0)
 
 
-def _check(x: Any, running_mean: Any, running_var: Any, weight: Any, bias: Any, use_input_stats: bool) -> None:
+def _check(x: Any, running_mean: Any, running_var: Any, weight: Any, bias: Any, use_input_stats: bool, eps: float) -> None:
     if not isinstance(x, Tensor):
         raise TypeError(f"instance_norm: a Tensor is needed, got {describe(x)}; mt.tensor(array) makes one")
+    if not eps >= 0:
+        raise ValueError(f"instance_norm: eps must not be negative, got {eps}")
     if x.ndim < 3:
         raise ShapeError(f"instance_norm: (N, C, S...) with at least one spatial axis is needed, got shape {x.shape}")
     if x.dtype.kind != "f":

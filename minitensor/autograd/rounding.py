@@ -139,10 +139,9 @@ def _unit(dtype: Any) -> float:
 
 def _roundoff(value: Any) -> Any:
     """What one rounding to nearest can change, gradual underflow included; numbers beyond the largest are not bounded."""
-    limits = np.finfo(value.dtype)
-    return np.where(
-        np.isfinite(value), np.maximum(np.abs(value, dtype=np.float64) * _unit(value.dtype), float(limits.smallest_subnormal)), np.inf
-    )
+    smallest = float(np.finfo(value.dtype).smallest_subnormal)
+    underflow = smallest / 2 or smallest  # half of float64's own is no number any more
+    return np.where(np.isfinite(value), np.maximum(np.abs(value, dtype=np.float64) * _unit(value.dtype), underflow), np.inf)
 
 
 def _additions(a: Any, axis: Any) -> int:

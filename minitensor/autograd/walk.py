@@ -181,9 +181,10 @@ def _roots(outputs: Sequence[Tensor], gradients: Sequence[Tensor | None], traced
                 f"backward: {describe(output)} does not require grad: no input of it was made with "
                 "requires_grad=True, or it was computed under no_grad"
             )
-        g = _seed(output, gradient, traced)
-        node = output._node
-        roots[node] = g if node not in roots else roots[node] + g
+        with enable_grad() if traced else no_grad():
+            g = _seed(output, gradient, traced)
+            node = output._node
+            roots[node] = g if node not in roots else roots[node] + g
     return roots
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import re
 from pathlib import Path
@@ -60,14 +61,20 @@ def run(options: argparse.Namespace) -> int:
             print(f"{fault.name:{width}}  {fault.sentence}")
         return 0
     if options.plant is not None and options.plant not in FAULTS:
-        raise BadInput(f"--plant {options.plant}: no such mistake; `minitensor compare --plant list` names them all")
+        near = difflib.get_close_matches(options.plant, FAULTS, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise BadInput(f"--plant {options.plant}: no such mistake; {hint}`minitensor compare --plant list` names them all")
     if options.seed < 0:
         raise BadInput(f"--seed must not be negative, got {options.seed}")
     if not 0 <= options.eps < np.inf:
         raise BadInput(f"--eps must be a number from 0 up, got {options.eps}")
     if options.num_features is not None and options.num_features < 1:
         raise BadInput(f"--num-features must be positive, got {options.num_features}")
+    if options.json is not None and not options.json.parent.is_dir():
+        raise BadInput(f"--json {options.json}: the folder {options.json.parent} is not there")
     if options.report is not None:
+        if options.report.exists() and not options.report.is_dir():
+            raise BadInput(f"--report {options.report}: a folder is needed, and this is a file")
         from minitensor.commands import report  # needs packages that a bare install lacks; say so before the work, not after
     rng = np.random.default_rng([options.seed, 1])
     given = read_input(options.input, dtype=options.dtype, scale=options.scale, size=options.size, seed=options.seed)
@@ -87,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
         console.show(comparison.table())
         console.say(comparison.unseen_sentence())
     agree = on_input.ok and on_probe.ok
-    console.say(f"\n{verdict(on_input, on_probe)}", "ok" if agree else "wrong")
+    console.say(f"\n{verdict(on_input, on_probe)}", "ok" if agree else "WRONG")
 
     if options.json is not None:
         described = {"input": given.name, "note": given.note, "planted": options.plant, "seed": options.seed, "agree": agree}
@@ -102,16 +109,16 @@ def run(options: argparse.Namespace) -> int:
 
 def verdict(on_input: nn.Comparison, on_probe: nn.Comparison) -> str:
     """One sentence on both tables."""
-    wrong = [
-        f"{row.quantity} ({row.opinion}, {where})"
-        for where, table in (("input", on_input), ("probe", on_probe))
-        for row in table.rows
-        if not row.ok
-    ]
-    total = len(on_input.rows) + len(on_probe.rows)
-    if not wrong:
-        return f"AGREE: all {total} rows lie within tolerances that were computed, not chosen."
-    return f"DIFFER: {len(wrong)} of {total} rows: {', '.join(wrong)}."
+    tables = {"input": on_input, "probe": on_probe}
+    wrong = {name: dict.fromkeys(row.quantity for row in table.rows if not row.ok) for name, table in tables.items()}
+    if any(wrong.values()):
+        return "DIFFER: " + "; ".join(f"on the {name} {', '.join(found)}" for name, found in wrong.items() if found) + "."
+    if not on_input.ok:
+        return "BLIND: nothing could have shown on the input, so agreement there proves nothing."
+    verdicts = [row.verdict for table in tables.values() for row in table.rows]
+    blind = verdicts.count("blind")
+    judged = f"all {len(verdicts)} rows" if not blind else f"{len(verdicts) - blind} rows (the other {blind} have no bound)"
+    return f"AGREE: {judged} lie within tolerances that were computed, not chosen."
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -137,7 +144,7 @@ def _layer_for(given: Input, options: argparse.Namespace, rng: np.random.Generat
 
 def _check_range(given: Input, layer: Any) -> None:
     """Refuse what leaves the range of the dtype that is computed in: the layer would be blamed for it."""
-    limits = np.finfo(np.promote_types(given.array.dtype, np.float32))
+    limits = np.finfo(np.float64)
     axes = layer.axes(given.array.ndim)
     values = given.array.astype(np.float64)
     squares = np.sum((values - np.mean(values, axis=axes, keepdims=True)) ** 2, axis=axes)

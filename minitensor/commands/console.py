@@ -9,7 +9,8 @@ from typing import Any
 
 from minitensor.tables import Table
 
-STYLES = {"ok": "green", "wrong": "bold red", "": ""}
+WIDE = 120  # columns
+STYLES = {"ok": "green", "WRONG": "bold red", "blind": "yellow", "": ""}
 
 
 def _rich_console() -> Any:
@@ -30,9 +31,11 @@ def show(table: Table) -> None:
         return
     from rich.table import Table as RichTable
 
-    shown = RichTable(*table.columns, title=table.title, title_justify="left")
+    # A narrow terminal loses the last column, which explains, rather than the ends of all words
+    columns = len(table.columns) if console.width >= WIDE else len(table.columns) - 1
+    shown = RichTable(*table.columns[:columns], title=table.title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     for row, mark in zip(table.rows, table.marks or [""] * len(table.rows), strict=True):
-        shown.add_row(*row, style=STYLES[mark])
+        shown.add_row(*row[:columns], style=STYLES[mark])
     console.print(shown)
 
 

@@ -13,11 +13,12 @@ from minitensor.primitive import Primitive, primitive, serve, without_gradient
 def _power_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
     if isinstance(b, (int, float)):  # a Python number stays weak: float32 ** 2 is float32
         return g * (b * a ** (b - 1)) if b else g * 0
-    return g * b * a ** np.where((a == 0) & (b == 0), 1, b - 1)  # 0**0 has the finite derivative 0
+    # 0**0 has the finite derivative 0; 1.0, because an unsigned 0 - 1 would wrap
+    return g * b * a ** np.where((a == 0) & (b == 0), 1, b - 1.0)
 
 
 def _power_exponent(g: Any, y: Any, a: Any, _b: Any) -> Any:
-    return g * y * np.log(np.where(a > 0, a, 1))  # 0**b is constant in b > 0; a < 0 has no real derivative in b
+    return g * y * np.log(np.where(a == 0, 1, np.where(a > 0, a, np.nan)))  # 0**b is constant in b > 0; a < 0 has no real derivative
 
 
 def _move(x: Any, source: str, target: str) -> Any:
@@ -58,7 +59,7 @@ where = primitive(
     lambda g, _y, condition, _a, _b: np.where(condition, g, 0),
     lambda g, _y, condition, _a, _b: np.where(condition, 0, g),
 )
-astype = primitive(arrays.cast, lambda g, _y, _x, dtype: g)  # the walk casts every cotangent to its input's dtype
+astype = primitive(arrays.astype, lambda g, _y, _x, dtype: g)  # the walk casts every cotangent to its input's dtype
 to_device: Primitive = serve(
     arrays.to_device, primitive(_move, lambda g, _y, _x, source, target: to_device(g, source=target, target=source))
 )

@@ -34,7 +34,9 @@ def _mean(g: Any, _y: Any, _x: Any, axis: Any = None, keepdims: bool = False) ->
 
 
 def _var(g: Any, _y: Any, x: Any, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Any:
-    return _unreduce(g, x, axis) * (x - np.mean(x, axis=axis, keepdims=True)) * (2 / (_count(x, axis) - ddof))
+    freedom = _count(x, axis) - ddof
+    scale = 2 / freedom if freedom > 0 else math.nan  # NumPy's variance is nan or inf there
+    return _unreduce(g, x, axis) * (x - np.mean(x, axis=axis, keepdims=True)) * scale
 
 
 def _extremum(g: Any, y: Any, x: Any, axis: Any = None, keepdims: bool = False) -> Any:

@@ -4,7 +4,7 @@ The backward pass is written in stages, as one derives it on paper, each stage a
 
     c = x - mu    q = c c    v = mean(q)    s = sqrt(v + eps)    r = 1 / s    x_hat = c r    y = gamma x_hat + beta
 
-A mistake is a stage written wrongly. Where each was seen (public solutions, forums, issue threads) is told in its sentence.
+A mistake is a stage written wrongly.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from minitensor.nn.norm import formulas
+from ..norm import formulas
 
 Stage = Callable[..., Any]
 Stages = Mapping[str, Stage]
@@ -35,7 +35,8 @@ def _per_channel(v: Any) -> Any:
 STAGES: Stages = {
     "m": lambda x: math.prod(x.shape[2:]),
     "c": lambda x: formulas.centre(x, tuple(range(2, x.ndim))),
-    "v": lambda c, x: _per_slice(c * c) / math.prod(x.shape[2:]),
+    "q": lambda c: c * c,
+    "v": lambda q, x: _per_slice(q) / math.prod(x.shape[2:]),  # not m: a mistake in counting is made in the backward pass
     "s": lambda v, eps: np.sqrt(v + eps),
     "r": lambda s: 1 / s,
     "x_hat": lambda c, r: c * r,
@@ -134,7 +135,7 @@ FAULTS: dict[str, Fault] = {
         _fault("eps-forgotten", "eps is left out", s=lambda v: np.sqrt(v)),
         _fault("eps-outside-root", "eps stands outside the root", s=lambda v, eps: np.sqrt(v) + eps),
         # gamma
-        _fault("gamma-forgotten", "gamma is missing in dx", h=lambda g: g * 1),
+        _fault("gamma-forgotten", "gamma is missing in dx", h=lambda g: g),
         _fault("gamma-twice", "gamma is applied twice in dx", h=lambda g, gamma: g * gamma * gamma),
         # the wrong array
         _fault("x-for-centred", "x stands where x - mu belongs in d r", r_bar=lambda h, x: _per_slice(h * x)),

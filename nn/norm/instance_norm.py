@@ -17,7 +17,7 @@ from . import formulas
 
 
 class _InstanceNorm(Module):
-    spatial: ClassVar[str]  # the names of the spatial axes
+    spatial: ClassVar[tuple[str, ...]]  # the names of the spatial axes
 
     num_batches_tracked: Tensor | None
     running_mean: Tensor | None
@@ -70,8 +70,9 @@ class _InstanceNorm(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise (N, C, ...) or, without a batch, (C, ...); the output has the input's shape and dtype."""
-        layouts = f"(N, C, {self.spatial}) or (C, {self.spatial})"
-        rank = 2 + len(self.axes(5))
+        spatial = ", ".join(self.spatial)
+        layouts = f"(N, C, {spatial}) or (C, {spatial})"
+        rank = 2 + len(self.spatial)
         if not isinstance(input, Tensor) or input.ndim not in (rank - 1, rank):
             found = f"shape {input.shape}" if isinstance(input, Tensor) else describe(input)
             fits = {2: "1d", 3: "1d", 4: "2d", 5: "3d"}.get(getattr(input, "ndim", 0))
@@ -99,7 +100,7 @@ class _InstanceNorm(Module):
 
     def axes(self, ndim: int) -> tuple[int, ...]:
         """The axes over which one slice extends, in an input of ``ndim`` axes."""
-        return tuple(range(ndim - len(self.spatial.split(", ")), ndim))
+        return tuple(range(ndim - len(self.spatial), ndim))
 
     def formula(self, x: Any, gamma: Any, beta: Any) -> Any:
         """The forward formula on plain arrays of any kind of number (float, complex, ...); gamma and beta have shape (C,) or are None."""
@@ -117,7 +118,7 @@ class _InstanceNorm(Module):
 class InstanceNorm1d(_InstanceNorm):
     """Instance normalisation of (N, C, L) or (C, L). See `InstanceNorm2d`, which it equals but for the rank."""
 
-    spatial = "L"
+    spatial = ("L",)
 
 
 class InstanceNorm2d(_InstanceNorm):
@@ -133,10 +134,10 @@ class InstanceNorm2d(_InstanceNorm):
     (2, 3, 8, 9)
     """
 
-    spatial = "H, W"
+    spatial = ("H", "W")
 
 
 class InstanceNorm3d(_InstanceNorm):
     """Instance normalisation of (N, C, D, H, W) or (C, D, H, W). See `InstanceNorm2d`, which it equals but for the rank."""
 
-    spatial = "D, H, W"
+    spatial = ("D", "H", "W")

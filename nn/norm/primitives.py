@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from minitensor import Tensor
 from minitensor.errors import ShapeError, describe
 from minitensor.primitive import JointPrimitive, Primitive, primitive
 
@@ -48,12 +49,17 @@ class _Normalize(JointPrimitive):
 
     def vjp(self, g: Any, y: Any, inputs: list[Any], params: dict[str, Any], edges: Sequence[Any], traced: bool) -> Sequence[Any]:
         x, gamma, _beta = inputs
-        if not traced and numpy_blocked.serves(x, gamma, g, axes=params["axes"]):
+        if not traced and isinstance(g, np.ndarray) and numpy_blocked.serves(x, gamma, axes=params["axes"]):
             return numpy_blocked.backward(g, x, gamma, **params)
         return super().vjp(g, y, inputs, params, edges, traced)
 
 
 normalize = _Normalize(formulas.normalize, _normalize, arity=3)
+
+
+def _own(value: Any) -> Any:
+    wide = formulas.widen(value)
+    return wide.copy() if wide is value and not isinstance(value, Tensor) else wide
 
 
 def normalize_with(backward: Backward, axes: Axes, eps: float) -> JointPrimitive:
@@ -66,7 +72,8 @@ def normalize_with(backward: Backward, axes: Axes, eps: float) -> JointPrimitive
         return normalize(x, gamma.reshape(channels), beta.reshape(channels), axes=axes, eps=eps)
 
     def rule(g: Any, _y: Any, x: Any, gamma: Any, beta: Any) -> Sequence[Any]:
-        found = backward(x, gamma, beta, eps, g)
+        # Wide, because the formulas are; copies, because a function of the user's may write into what it gets
+        found = backward(*(_own(value) for value in (x, gamma, beta)), eps, _own(g))
         if not isinstance(found, (tuple, list)) or len(found) != 3:
             raise ShapeError(f"{name}(x, gamma, beta, eps, dy) must return (dx, dgamma, dbeta), got {describe(found)}")
         for label, cotangent, value in zip(("dx", "dgamma", "dbeta"), found, (x, gamma, beta), strict=True):

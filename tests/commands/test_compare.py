@@ -60,12 +60,16 @@ def agrees(result):
 
 
 def differs(result):
-    """Exit status 1, and the last line names exactly the rows that are marked."""
+    """Exit status 1, and the last line names exactly the quantities whose rows are marked, table by table."""
     assert result.status == 1, result
     assert result.err == ""
-    found = re.search(r"^DIFFER: (\d+) of (\d+) rows: (.+)\.$", result.out, re.MULTILINE)
+    found = re.search(r"^DIFFER: (.+)\.$", result.out, re.MULTILINE)
     assert found
-    assert len(re.findall(r"  WRONG  ", result.out)) == int(found[1]) == len(found[3].split("), "))
+    named = dict(re.findall(r"on the (input|probe) ([^;]+)", found[1]))
+    _, on_input, on_probe = re.split(r"^(?:INPUT|PROBE): ", result.out, flags=re.MULTILINE)
+    for table, text in (("input", on_input), ("probe", on_probe)):
+        marked = dict.fromkeys(re.findall(r"^(\S+(?: u)?(?: \. v)?)  .*  WRONG  ", text, re.MULTILINE))
+        assert ", ".join(marked) == named.get(table, "")
     return result
 
 
@@ -290,8 +294,7 @@ def test_planted_mistakes_are_caught_wherever_they_are(dtype, name, options):
 
 def test_which_rows_differ():
     result = differs(run(SHAPE, "--plant", "dbeta-averaged"))
-    rows = "dbeta (autograd, {0}), dbeta . v (Richardson, {0}), dbeta . v (complex step, {0})"
-    assert f"DIFFER: 6 of 24 rows: {rows.format('input')}, {rows.format('probe')}.\n" in result.out
+    assert "\nDIFFER: on the input dbeta, dbeta . v; on the probe dbeta, dbeta . v.\n" in result.out
 
 
 def test_plant_list():
@@ -340,7 +343,7 @@ def test_coloured_on_a_terminal(monkeypatch):
     assert wrong in out
     assert right in out
     for quantity, colour, other in (("dx . v", wrong, right), ("dbeta . v", right, wrong)):
-        lines = [line for line in out.splitlines() if quantity in line and "│" in line]
+        lines = [line for line in out.splitlines() if quantity in line and re.search("ok|WRONG", line)]
         assert len(lines) == 4
         assert all(colour in line and other not in line for line in lines)
     assert "would this input show" in out  # progress
@@ -399,7 +402,7 @@ def test_json(options, tmp_path):
     assert told["seed"] == (2 if "--seed=2" in options else 0)
     for part, text in zip(("on_input", "on_probe"), re.split("^PROBE", result.out, flags=re.MULTILINE), strict=True):
         table = told[part]
-        assert set(table) == {"layer", "eps", "shape", "dtype", "unit", "m", "rows", "unseen", "ok"}
+        assert set(table) == {"layer", "eps", "shape", "dtype", "unit", "m", "rows", "unseen", "note", "ok"}
         assert table["ok"] is all(row["ok"] for row in table["rows"])
         for row in table["rows"]:
             assert set(row) == {"quantity", "opinion", "difference", "relative", "tolerance", "used", "origin", "ok"}
@@ -656,7 +659,8 @@ def test_report_without_the_extra(package, modules, hide, monkeypatch, tmp_path)
         ([SHAPE, "--eps", "nan"], "--eps must be a number from 0 up, got nan"),
         ([SHAPE, "--eps", "inf"], "--eps must be a number from 0 up, got inf"),
         ([SHAPE, "--eps", "abc"], "--eps: invalid float value: 'abc'"),
-        ([SHAPE, "--eps", "1e39"], r"variance \+ eps overflows float32"),
+        ([SHAPE, "--eps", "1e308", "--plant", "eps-twic"], "did you mean eps-twice"),
+        ([SHAPE, "--json", "/not/there/x.json"], "the folder /not/there is not there"),
         ([SHAPE, "--seed", "-1"], "--seed must not be negative, got -1"),
         ([SHAPE, "--seed", "1.5"], "--seed: invalid int value"),
         ([SHAPE, "--plant", "nothing"], "--plant nothing: no such mistake; .*--plant list"),
@@ -729,7 +733,7 @@ def test_overflow_in_the_cast(dtype, largest, tmp_path):
     refused(run(path, "--dtype", dtype), rf"holds 1 values that are nan or inf in {dtype}, the first at index \(0, 1, 2, 3\)")
 
 
-@pytest.mark.parametrize(("dtype", "scale"), [("float32", 1e30), ("float64", 1e200), ("float64", 1e307)])
+@pytest.mark.parametrize(("dtype", "scale"), [("float64", 1e200), ("float64", 1e307)])
 def test_overflow_in_the_variance(dtype, scale, tmp_path):
     refused(run(saved(tmp_path / "x.npy", (array_of(2, 3, 4, 5) * scale).astype(dtype))), rf"variance \+ eps overflows {dtype}")
 
@@ -893,7 +897,7 @@ def test_places_that_cannot_be_written(option, tmp_path):
     """A file where a folder is needed, a folder where a file is needed."""
     (tmp_path / "file").write_text("kept")
     refused(run(SHAPE, option, tmp_path / "file" / "below"), "file")
-    refused(run(SHAPE, option, tmp_path / "file" if option == "--report" else tmp_path), "(?i)exists|directory|denied")
+    refused(run(SHAPE, option, tmp_path / "file" if option == "--report" else tmp_path), "(?i)exists|directory|denied|folder")
     assert (tmp_path / "file").read_text() == "kept"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

@@ -110,7 +110,8 @@ def test_0_to_the_0_by_both() -> None:
 def test_negative_base_has_no_derivative_in_the_exponent() -> None:
     a, b = mt.tensor([-2.0], requires_grad=True), mt.tensor([3.0], requires_grad=True)
     ga, gb = mt.grad(a**b, [a, b])
-    assert (ga.tolist(), gb.tolist()) == ([12.0], [0.0])
+    assert ga.tolist() == [12.0]
+    assert np.isnan(gb.numpy()).all()
 
 
 def test_where_keeps_the_other_branch_out() -> None:

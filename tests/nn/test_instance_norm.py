@@ -46,6 +46,21 @@ def test_dtypes(dtype, parameters, way, rng):
     assert (y.dtype, x.grad.dtype, layer.weight.grad.dtype, layer.bias.grad.dtype) == (dtype, dtype, parameters, parameters)
 
 
+@pytest.mark.parametrize(("dtype", "scale"), [(np.float32, 1e25), (np.float32, 1e-15), (np.float64, 1e140)])
+@pytest.mark.parametrize("way", WAYS, ids=["analytic", "autograd", "own"])
+def test_squares_beyond_the_dtype(dtype, scale, way, rng):
+    """float32 squares leave float32 at 1e19: both walks and all ways compute wider, and agree with the same numbers scaled."""
+    x, g = rng.normal(size=(2, 3, 7)).astype(dtype), rng.normal(size=(2, 3, 7)).astype(dtype)
+    scaled = mt.tensor(x * dtype(scale), requires_grad=True)
+    y = functional.instance_norm(scaled, eps=0.0, backward=way)
+    expected = mt.tensor(x.astype(np.float64), requires_grad=True)
+    (dx,) = mt.grad(functional.instance_norm(expected, eps=0.0), expected, mt.tensor(g.astype(np.float64)))
+    np.testing.assert_allclose(y.detach().numpy(), normalised(x.astype(np.float64), 0.0), rtol=1e-5, atol=1e-6)
+    for traced in (False, True):
+        (found,) = mt.grad(y, scaled, mt.tensor(g), create_graph=traced, retain_graph=True)
+        np.testing.assert_allclose(found.detach().numpy() * scale, dx.numpy(), rtol=1e-4, atol=1e-5)
+
+
 def test_half_precision_is_computed_wider(rng):
     """300 N(0, 1) in float16: squares overflow float16, the result is within one rounding."""
     x = (300 * rng.normal(size=(1, 2, 512))).astype(np.float16)
@@ -73,6 +88,20 @@ def test_the_running_variance_is_the_mean_of_unbiased_variances():
     layer = nn.InstanceNorm1d(1, momentum=1.0, track_running_stats=True)
     layer(mt.tensor([[[0.0, 2.0]], [[0.0, 6.0]]]))
     assert (layer.running_mean.item(), layer.running_var.item()) == (2.0, 10.0)
+
+
+def test_the_running_statistics_keep_their_digits():
+    """Of a constant float32 slice: its value, to the last bit, and the variance 0."""
+    layer = nn.InstanceNorm1d(1, momentum=1.0, track_running_stats=True)
+    layer(mt.full((2, 1, 48), 12345.678))
+    assert (layer.running_mean.tolist(), layer.running_var.tolist()) == (mt.tensor([12345.678]).tolist(), [0.0])
+
+
+def test_a_refused_backward_leaves_the_running_statistics_alone(rng):
+    mean, var = mt.zeros(3), mt.ones(3)
+    with pytest.raises(ShapeError, match="weight of shape"):
+        functional.instance_norm(mt.randn(2, 3, 7), mean, var, mt.ones(2, 3), backward=staged_backward)
+    assert (mean.tolist(), var.tolist()) == ([0.0] * 3, [1.0] * 3)
 
 
 def test_momentum_weighs_the_new_statistics(rng):
@@ -114,16 +143,8 @@ def test_momentum_none_freezes_and_one_element_is_fine_in_eval(rng):
     assert layer.eval()(mt.ones(2, 2, 1)).shape == (2, 2, 1)
 
 
-def test_no_gradient_reaches_the_running_statistics(rng):
-    layer = nn.InstanceNorm1d(2, track_running_stats=True)
-    x = mt.tensor(rng.normal(size=(2, 2, 9)), requires_grad=True)
-    layer(x)
-    assert not layer.running_mean.requires_grad
-    assert not layer.running_var.requires_grad
-
-
 @pytest.mark.parametrize("affine", [True, False])
-@pytest.mark.parametrize("way", ["analytic", "autograd"])
+@pytest.mark.parametrize("way", WAYS, ids=["analytic", "autograd", "own"])
 def test_an_empty_batch_gives_an_empty_output_and_zero_gradients(affine, way):
     layer = nn.InstanceNorm2d(3, affine=affine, track_running_stats=True, backward=way)
     x = mt.zeros(0, 3, 4, 5, requires_grad=True)
@@ -159,7 +180,7 @@ def primitives_below(node):
         node = stack.pop()
         stack += [edge for edge in node.edges if edge is not None]
         seen.add(node.name)
-    return seen - {"leaf", "reshape"}
+    return seen - {"leaf", "reshape", "astype"}
 
 
 def test_the_graphs_are_those_promised():
@@ -167,6 +188,23 @@ def test_the_graphs_are_those_promised():
     assert primitives_below(functional.instance_norm(x)._node) == {"normalize"}
     composed = primitives_below(functional.instance_norm(x, backward="autograd")._node)
     assert composed == {"mean", "subtract", "multiply", "add", "sqrt", "divide"}
+
+
+def test_a_backward_may_write_into_what_it_gets(rng):
+    """It gets copies: the layer's own numbers, and those of the other ways, stay as they are."""
+
+    def greedy(x, gamma, beta, eps, dy):
+        found = staged_backward(x, gamma, beta, eps, dy)
+        for value in (x, gamma, beta, dy):
+            value *= 0
+        return found
+
+    x, g = mt.tensor(rng.normal(size=(2, 3, 7)), requires_grad=True), mt.tensor(rng.normal(size=(2, 3, 7)))
+    before = x.tolist(), g.tolist()
+    (dx,) = mt.grad(functional.instance_norm(x, backward=greedy), x, g)
+    (expected,) = mt.grad(functional.instance_norm(x), x, g)
+    np.testing.assert_allclose(dx.numpy(), expected.numpy(), rtol=1e-12)
+    assert (x.tolist(), g.tolist()) == before
 
 
 @pytest.mark.parametrize(
@@ -211,6 +249,7 @@ def test_a_wrong_rank_names_the_layouts_and_the_layer_that_fits(shape, fits):
         (lambda: functional.instance_norm(mt.zeros(2, 3, 4), use_input_stats=False), ValueError, "running_mean and running_var"),
         (lambda: functional.instance_norm(mt.zeros(2, 3, 4), mt.ones(3, requires_grad=True), mt.ones(3)), ValueError, "requires? grad"),
         (lambda: functional.instance_norm(mt.zeros(2, 3, 4), backward="both"), ValueError, "'analytic', 'autograd'"),
+        (lambda: functional.instance_norm(mt.zeros(2, 3, 4), eps=-1.0), ValueError, "eps must not be negative"),
         (lambda: nn.InstanceNorm1d(0), ValueError, "positive"),
         (lambda: nn.InstanceNorm1d(3.0), TypeError, "int"),
         (lambda: nn.InstanceNorm1d(True), TypeError, "int"),

@@ -18,15 +18,15 @@ _BLOCK = 1 << 20  # bytes of float64 scratch: 1 to 2 MiB was fastest, smaller bl
 Float64 = NDArray[np.float64]
 
 
-def serves(x: Any, *others: Any, axes: tuple[int, ...]) -> bool:
-    """Whether all are NumPy arrays of floats, the slices are innermost, and scale and shift (if any) are constant within a slice."""
+def serves(x: Any, *parameters: Any, axes: tuple[int, ...]) -> bool:
+    """Whether all are NumPy arrays, x of floats, the slices innermost, and scale and shift (if any) constant within a slice."""
     first = x.ndim - len(axes)
     return (
         tuple(axes) == tuple(range(first, x.ndim))
-        and all(other is None or isinstance(other, np.ndarray) for other in (x, *others))
+        and all(value is None or isinstance(value, np.ndarray) for value in (x, *parameters))
         and x.dtype in (np.float16, np.float32, np.float64)
         and x.size > 0
-        and all(other is None or other.shape == x.shape or set(other.shape[first - x.ndim :]) <= {1} for other in others)
+        and all(value is None or set(value.shape[first - x.ndim :]) <= {1} for value in parameters)
     )
 
 
