@@ -181,7 +181,7 @@ class ListPrimitive(Primitive):
 
     def __call__(self, *args: Any, **params: Any) -> Any:
         (arrays,), params = self.bind(args, params)
-        return self.record(tuple(arrays), params)
+        return self.record([each if isinstance(each, Tensor) else as_array(each) for each in arrays], params)
 
     def forward(self, arrays: list[Any], params: dict[str, Any]) -> Array:
         return self.function(arrays, **params)

@@ -1,6 +1,8 @@
 """Make each notebook from its source: ``python notebooks/build.py`` runs every ``NN_name.py`` and writes ``NN_name.ipynb`` with outputs.
 
-With ``--check`` nothing is written: it fails when a notebook does not run, or when its cells are not those of its source.
+With ``--check`` nothing is written: it fails when a notebook does not run, or when the committed one has other cells or other kinds of
+output than a fresh run of its source. (The digits of a rounding error may differ between machines, so numbers are not compared: the
+notebooks assert what they claim.)
 """
 
 from __future__ import annotations
@@ -15,9 +17,16 @@ from nbclient import NotebookClient
 HERE = Path(__file__).parent
 
 
-def cells(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
-    """The kind and the text of every cell."""
-    return [(cell.cell_type, cell.source) for cell in notebook.cells]
+def cells(notebook: nbformat.NotebookNode) -> list[tuple[str, str, list[str]]]:
+    """The kind and the text of every cell, and the kinds of its outputs."""
+    return [
+        (
+            cell.cell_type,
+            cell.source,
+            [kind for output in cell.get("outputs", []) for kind in (output.output_type, *output.get("data", {}))],
+        )
+        for cell in notebook.cells
+    ]
 
 
 def executed(source: Path) -> nbformat.NotebookNode:

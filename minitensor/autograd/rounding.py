@@ -82,8 +82,11 @@ class Rounded:
     def mean(self, axis: Any = None, keepdims: bool = False) -> Rounded:
         wide = self.astype(np.float32) if self.dtype == np.float16 else self  # as NumPy does
         total = wide.sum(axis=axis, keepdims=keepdims)
-        mean = total / (self.size // max(total.size, 1))
-        return Rounded(self.value.mean(axis=axis, keepdims=keepdims), mean.astype(self.dtype).bound)
+        m = self.size // max(total.size, 1)
+        if wide is not self:  # cast a buffer of 8192 at a time, whose sums are joined one by one
+            magnitude = np.sum(np.abs(wide.value), axis=axis, keepdims=keepdims, dtype=np.float64)
+            total = Rounded(total.value, total.bound + m // 8192 * _unit(np.float32) * magnitude)
+        return Rounded(self.value.mean(axis=axis, keepdims=keepdims), (total / m).astype(self.dtype).bound)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **params: Any) -> Rounded:
         if method != "__call__" or params or ufunc not in _PROPAGATED:

@@ -55,7 +55,8 @@ def read_input(text: str | None, *, dtype: Any = None, scale: str = "255", size:
         values = values.astype(values.dtype.newbyteorder("="))
         if dtype is None and values.dtype not in (np.float16, np.float32, np.float64):
             raise BadInput(f"{path} holds {values.dtype} numbers: choose one of float16, float32 and float64 with --dtype")
-        found = Input(values if dtype is None else values.astype(dtype), path.name, False, note)
+        name = f"{path.name}:{member}" if member else path.name
+        found = Input(values if dtype is None else values.astype(dtype), name, False, note)
     else:
         values, shrunk = _read_picture(path, size)
         values = values / 255 if scale == "unit" else values
@@ -96,6 +97,8 @@ def _read_array(path: Path, member: str) -> Any:
         raise BadInput(f"{path} cannot be read as an array: {error}") from error
     if not isinstance(loaded, np.ndarray):
         raise BadInput(f"{path} cannot be read as an array: it holds {type(loaded).__name__}, not numbers")
+    if loaded.dtype.kind == "c":
+        raise BadInput(f"{path} holds {loaded.dtype} numbers; real ones are needed: save array.real or np.abs(array)")
     if loaded.dtype.kind != "f":
         raise BadInput(f"{path} holds {loaded.dtype} numbers; floating ones are needed: save array.astype(np.float32)")
     return loaded
@@ -120,6 +123,7 @@ def _read_picture(path: Path, size: tuple[int, int] | None) -> tuple[Any, str]:
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as opened:  # Pillow warns of what it then mends: transparency, EXIF
             picture = ImageOps.exif_transpose(opened)
+            transparent = "A" in picture.mode or "transparency" in picture.info
             deep = picture.mode.startswith("I")  # 16 bits; in some versions of Pillow held in 32
             picture = Image.fromarray((np.asarray(picture) / 257).clip(0, 255).astype(np.uint8)) if deep else picture
             picture = picture.convert("L" if picture.mode in ("1", "L", "LA") else "RGB")
@@ -127,12 +131,12 @@ def _read_picture(path: Path, size: tuple[int, int] | None) -> tuple[Any, str]:
         raise BadInput(f"{path} is not there: {EXPECTED}") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadInput(f"{path} cannot be read as a picture: {error}") from error
-    note = ""
+    note = "transparency is left out" if transparent else ""
     height, width = size or (picture.height, picture.width)
     if size is None and height * width > LARGEST_PICTURE:
         shrink = (LARGEST_PICTURE / (height * width)) ** 0.5
         height, width = max(1, int(height * shrink)), max(1, int(width * shrink))
-        note = f"shrunk from {picture.height}x{picture.width} to {height}x{width} (--size HxW decides otherwise)"
+        note += " " * bool(note) + f"shrunk from {picture.height}x{picture.width} to {height}x{width} (--size HxW decides otherwise)"
     _check_size(f"{path} at {height}x{width}", 3 * height * width)
     if (height, width) != (picture.height, picture.width):
         picture = picture.resize((width, height), Image.Resampling.BICUBIC)

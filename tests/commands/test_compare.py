@@ -154,8 +154,8 @@ def test_npz(tmp_path):
     np.savez(tmp_path / "one.npz", a=array_of(2, 3, 4))
     np.savez_compressed(tmp_path / "two.npz", a=array_of(2, 3, 4), b=array_of(2, 3, 4, 5))
     assert "one.npz (2, 3, 4)" in agrees(run(tmp_path / "one.npz")).out
-    assert "two.npz (2, 3, 4)" in agrees(run(f"{tmp_path}/two.npz:a")).out
-    assert "two.npz (2, 3, 4, 5)" in agrees(run(f"{tmp_path}/two.npz:b")).out
+    assert "two.npz:a (2, 3, 4)" in agrees(run(f"{tmp_path}/two.npz:a")).out
+    assert "two.npz:b (2, 3, 4, 5)" in agrees(run(f"{tmp_path}/two.npz:b")).out
 
 
 def test_a_file_goes_before_a_shape_of_the_same_name(tmp_path):
@@ -368,12 +368,12 @@ def test_default_without_the_photograph(missing, hide):
 
 
 def test_tables_are_aligned():
-    table = Table("t", ("a", "long name"), (("1234", "x"), ("1", "y")), ("ok", "wrong"))
+    table = Table("t", ("a", "long name"), (("1234", "x"), ("1", "y")), ("ok", "WRONG"))
     assert str(table).splitlines() == ["t", "a     long name", "1234  x", "1     y"]
 
 
 def test_tables_in_html_are_escaped():
-    table = Table("<t>", ("<a>",), (("<b>&",),), ("wrong",))
+    table = Table("<t>", ("<a>",), (("<b>&",),), ("WRONG",))
     page = Page(table.to_html())
     assert page.texts("caption") == ["<t>"]
     assert page.texts("th") == ["<a>"]
@@ -405,7 +405,7 @@ def test_json(options, tmp_path):
         assert set(table) == {"layer", "eps", "shape", "dtype", "unit", "m", "rows", "unseen", "note", "ok"}
         assert table["ok"] is all(row["ok"] for row in table["rows"])
         for row in table["rows"]:
-            assert set(row) == {"quantity", "opinion", "difference", "relative", "tolerance", "used", "origin", "ok"}
+            assert set(row) == {"quantity", "opinion", "difference", "relative", "tolerance", "used", "origin", "verdict", "ok"}
             assert row["ok"] is (row["used"] is not None and row["used"] <= 1)
             assert f"{row['quantity']} " in text
             assert f"{row['difference']:.1e}" in text
@@ -415,7 +415,7 @@ def test_json(options, tmp_path):
     assert told["on_probe"]["unseen"] == []
     wrong = [(row["quantity"], row["opinion"]) for part in ("on_input", "on_probe") for row in told[part]["rows"] if not row["ok"]]
     assert result.out.count("WRONG") == len(wrong)
-    assert all(f"{quantity} ({opinion}, " in result.out for quantity, opinion in wrong)
+    assert all(re.search(rf"^{re.escape(quantity)} +{re.escape(opinion)} .*WRONG", result.out, re.MULTILINE) for quantity, opinion in wrong)
 
 
 def test_json_without_finite_numbers_is_still_json(tmp_path):
@@ -706,9 +706,9 @@ def test_cuda_without_a_gpu(count, monkeypatch):
     refused(run(SHAPE, "--device", "cuda"), "CuPy is installed but finds no GPU")
 
 
-@pytest.mark.parametrize("dtype", ["int32", "uint8", "bool", "complex64", "complex128", "U3", "datetime64[s]", "f4,f4"])
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "bool", "complex64", "U3", "datetime64[s]", "f4,f4"])
 def test_arrays_of_something_else_than_floats(dtype, tmp_path):
-    refused(run(saved(tmp_path / "x.npy", np.zeros((2, 3, 4, 5), dtype))), "floating ones are needed")
+    refused(run(saved(tmp_path / "x.npy", np.zeros((2, 3, 4, 5), dtype))), "floating ones are needed|real ones are needed")
 
 
 def test_long_doubles_need_a_dtype(tmp_path):
