@@ -82,7 +82,7 @@ _PLAIN = (np.ndarray, float, int)  # the usual operands, which need no closer lo
 def _own(value: Any) -> Any:
     """A parameter of our own: the user may change a list or an array of indices before the backward pass."""
     if isinstance(value, (list, tuple)):
-        return type(value)(map(_own, value))
+        return (tuple if isinstance(value, tuple) else list)(map(_own, value))
     if isinstance(value, Tensor):
         value = value._data
     return value.copy() if hasattr(value, "__array_function__") else value

@@ -80,8 +80,8 @@ on_photograph
 
 # %% [markdown]
 # Every difference lies within a tolerance that was *computed*: both ways ran once more on numbers that carry a bound of their
-# rounding error. And the last line is the honest one: in float32 on a single picture, some mistakes would not have shown. So look at a
-# probe on which all of them do: float64, two instances, $\varepsilon$ comparable with the variance.
+# rounding error. And the last line is the honest one: on a single picture, a sum over the batch that was forgotten could not have
+# shown. So look at a probe on which every known mistake does: float64, two instances, $\varepsilon$ comparable with the variance.
 
 # %%
 rng = np.random.default_rng(0)
