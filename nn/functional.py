@@ -54,6 +54,7 @@ def instance_norm(
         mean, var = (formulas.widen(_per_channel(buffer, input)) for buffer in (running_mean, running_var))
         x_hat = (formulas.widen(input) - mean) / np.sqrt(var + eps)
         return Tensor.astype(formulas.affine(x_hat, _per_channel(weight, input), _per_channel(bias, input)), input.dtype)
+    y: Tensor
     if callable(backward):
         y = _with_own_backward(input, weight, bias, axes, eps, backward)
     else:

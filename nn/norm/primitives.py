@@ -73,7 +73,7 @@ def normalize_with(backward: Backward, axes: Axes, eps: float) -> JointPrimitive
 
     def rule(g: Any, _y: Any, x: Any, gamma: Any, beta: Any) -> Sequence[Any]:
         # Wide, because the formulas are; copies, because a function of the user's may write into what it gets
-        found = backward(*(_own(value) for value in (x, gamma, beta)), eps, _own(g))
+        found = backward(_own(x), _own(gamma), _own(beta), eps, _own(g))
         if not isinstance(found, (tuple, list)) or len(found) != 3:
             raise ShapeError(f"{name}(x, gamma, beta, eps, dy) must return (dx, dgamma, dbeta), got {describe(found)}")
         for label, cotangent, value in zip(("dx", "dgamma", "dbeta"), found, (x, gamma, beta), strict=True):
