@@ -17,16 +17,13 @@ from nbclient import NotebookClient
 HERE = Path(__file__).parent
 
 
-def cells(notebook: nbformat.NotebookNode) -> list[tuple[str, str, list[str]]]:
+def cells(notebook: nbformat.NotebookNode) -> list[tuple[str, str, list[tuple[str, ...]]]]:
     """The kind and the text of every cell, and the kinds of its outputs."""
-    return [
-        (
-            cell.cell_type,
-            cell.source,
-            [kind for output in cell.get("outputs", []) for kind in (output.output_type, *output.get("data", {}))],
-        )
-        for cell in notebook.cells
-    ]
+    found = []
+    for cell in notebook.cells:
+        outputs = [(output.output_type, *sorted(output.get("data", {}))) for output in cell.get("outputs", [])]
+        found.append((cell.cell_type, cell.source, outputs))
+    return found
 
 
 def executed(source: Path) -> nbformat.NotebookNode:
