@@ -111,13 +111,24 @@ class Comparison:
             sentence = f"None of the {known} known mistakes could have shown on this input: the comparison proves nothing."
         return f"{sentence} {self.note}".strip()
 
+    @property
+    def wrong(self) -> tuple[str, ...]:
+        """The quantities that differ, each once."""
+        return tuple(dict.fromkeys(row.quantity for row in self.rows if not row.ok))
+
+    def verdict(self) -> str:
+        """AGREE, DIFFER with the quantities that do, or BLIND: in one sentence."""
+        if self.wrong:
+            return f"DIFFER: {', '.join(self.wrong)}."
+        return "AGREE." if self.ok else "BLIND: nothing could have shown."
+
     def __str__(self) -> str:
-        return f"{self.table()}\n{self.unseen_sentence()}"
+        return f"{self.table()}\n{self.verdict()} {self.unseen_sentence()}"
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"{self.table().to_html()}<p>{self.unseen_sentence()}</p>"
+        return f"{self.table().to_html()}<p><b>{self.verdict()}</b> {self.unseen_sentence()}</p>"
 
     def to_dict(self) -> dict[str, Any]:
         """The same, for JSON, which has no nan and no inf: they become None."""

@@ -110,9 +110,9 @@ def run(options: argparse.Namespace) -> int:
 def verdict(on_input: nn.Comparison, on_probe: nn.Comparison) -> str:
     """One sentence on both tables."""
     tables = {"input": on_input, "probe": on_probe}
-    wrong = {name: dict.fromkeys(row.quantity for row in table.rows if not row.ok) for name, table in tables.items()}
-    if any(wrong.values()):
-        return "DIFFER: " + "; ".join(f"on the {name} {', '.join(found)}" for name, found in wrong.items() if found) + "."
+    differ = [f"on the {name} {', '.join(table.wrong)}" for name, table in tables.items() if table.wrong]
+    if differ:
+        return f"DIFFER: {'; '.join(differ)}."
     if not on_input.ok:
         return "BLIND: nothing could have shown on the input, so agreement there proves nothing."
     verdicts = [row.verdict for table in tables.values() for row in table.rows]

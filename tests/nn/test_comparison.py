@@ -269,7 +269,7 @@ def test_a_zero_cotangent_sees_nothing():
     assert all(row.ok for row in result.rows)
     assert result.unseen == tuple(FAULTS)
     assert not result, "a check that could not have failed proves nothing"
-    assert "proves nothing" in str(result)
+    assert "BLIND: nothing could have shown" in str(result)
 
 
 def test_tolerances_that_are_too_wide_see_nothing_and_say_so(monkeypatch):
@@ -385,7 +385,9 @@ def test_str(right, wrong):
     lines = str(right).splitlines()
     assert len(lines) == 1 + 1 + 12 + 1
     assert lines[0].startswith("InstanceNorm2d, eps = 0.1, on float64 (2, 3, 4, 5): m = 20")
-    assert lines[-1] == f"Each of the {len(FAULTS)} known mistakes would have shown on this input."
+    assert lines[-1] == f"AGREE. Each of the {len(FAULTS)} known mistakes would have shown on this input."
+    assert str(wrong).splitlines()[-1].startswith(f"DIFFER: {', '.join(wrong.wrong)}. ")
+    assert set(wrong.wrong) == {row.quantity for row in wrong.rows if not row.ok}
     assert ("WRONG" in str(right), "WRONG" in str(wrong)) == (False, True)
     assert str(right.table()) in str(right)
     assert right.table().marks == ["ok"] * 12
