@@ -203,6 +203,12 @@ def compare_backward(
         if not trial.shows(fault.backward, composed, bounds):
             unseen.append(fault.name)
     note = f"H u was not compared, because the backward cannot be differentiated: {trial.refused}" if trial.refused else ""
+    wrong = {row.quantity for row in rows if not row.ok}
+    if wrong and wrong <= {"H u", "H u . v"}:
+        note = (
+            "The first derivatives are right and H u is not: the backward keeps something as a plain number on its way "
+            "(.detach(), float(), writing into an array), which its own derivative then lacks."
+        )
     return Comparison(type(layer).__name__, layer.eps, x.shape, str(x.dtype), unit, trial.m, tuple(rows), tuple(unseen), note)
 
 

@@ -479,3 +479,16 @@ def test_a_backward_on_plain_arrays_is_compared_without_its_second_derivative(rn
 def test_it_works_inside_no_grad(rng):
     with no_grad():
         assert nn.compare_backward(nn.InstanceNorm1d(3, eps=0.1), rng.normal(size=(2, 3, 8)))
+
+
+def test_a_backward_that_loses_its_graph_is_told_why(rng):
+    """dx is right in value, but the statistics are kept as plain numbers: the second derivative lacks them."""
+
+    def frozen(x, gamma, beta, eps, dy):
+        plain = x.detach() if isinstance(x, Tensor) else x
+        dx, _, _ = staged_backward(plain, gamma, beta, eps, dy)
+        return dx, *staged_backward(x, gamma, beta, eps, dy)[1:]
+
+    found = nn.compare_backward(nn.InstanceNorm1d(3, eps=0.1, affine=True, dtype=np.float64, backward=frozen), rng.normal(size=(2, 3, 8)))
+    assert found.wrong == ("H u", "H u . v")
+    assert "keeps something as a plain number" in str(found)
