@@ -1,7 +1,10 @@
 """What all tests share: defaults that no test can leave changed, and hypothesis without a clock or a dice of its own."""
 
+import sys
 from collections.abc import Iterator
+from types import ModuleType
 
+import fake_cupy
 import hypothesis
 import numpy as np
 import pytest
@@ -26,3 +29,10 @@ def defaults() -> Iterator[None]:
 def rng() -> np.random.Generator:
     """Random numbers that are the same in every run."""
     return np.random.default_rng(20240607)
+
+
+@pytest.fixture
+def cupy(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The stand-in, in CuPy's place."""
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy)
+    return fake_cupy

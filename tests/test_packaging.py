@@ -30,15 +30,14 @@ def run(code: str, *flags: str, cwd: Path = ROOT, **environment: str) -> subproc
     )
 
 
-# -S leaves site-packages and its .pth files out, so that an installed minitensor cannot help; NumPy comes by PYTHONPATH
-BARE = {"flags": ("-S",), "PYTHONPATH": SITE}
 ONE_MODULE = (
     "from minitensor import nn; import minitensor as mt, sys; assert mt.nn is nn is sys.modules['minitensor.nn']; print(nn.__file__)"
 )
 
 
 def in_bare_checkout(code: str) -> subprocess.CompletedProcess[str]:
-    return run(code, *BARE["flags"], PYTHONPATH=BARE["PYTHONPATH"])
+    """-S leaves site-packages and its .pth files out, so that an installed minitensor cannot help; NumPy comes by PYTHONPATH."""
+    return run(code, "-S", PYTHONPATH=SITE)
 
 
 def test_nn_is_one_module_in_a_bare_checkout():

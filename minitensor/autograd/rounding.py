@@ -39,34 +39,42 @@ class Rounded:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The length of every axis."""
         return self.value.shape
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return self.value.ndim
 
     @property
     def size(self) -> int:
+        """The number of elements."""
         return self.value.size
 
     @property
     def dtype(self) -> Any:
+        """The dtype of the value; the bound is float64."""
         return self.value.dtype
 
     def __repr__(self) -> str:
         return f"Rounded({self.value!r}, bound={self.bound!r})"
 
     def view(self) -> Rounded:
+        """Itself: nothing here is written into."""
         return self
 
     def copy(self) -> Rounded:
+        """Itself: nothing here is written into."""
         return self
 
     def astype(self, dtype: Any, copy: bool = True) -> Rounded:
+        """The value cast, with one more rounding where the new dtype is narrower."""
         value = self.value.astype(dtype)
         return Rounded(value, self.bound if np.can_cast(self.dtype, dtype) else self.bound + _roundoff(value))
 
     def reshape(self, *shape: Any) -> Rounded:
+        """Value and bound in another shape."""
         value = self.value.reshape(*shape)
         return Rounded(value, self.bound.reshape(value.shape))
 
@@ -80,6 +88,7 @@ class Rounded:
         return Rounded(self.value.sum(axis=axis, keepdims=keepdims), bound)
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> Rounded:
+        """The mean over ``axis``, as NumPy computes it: in float32 for float16."""
         wide = self.astype(np.float32) if self.dtype == np.float16 else self  # as NumPy does
         total = wide.sum(axis=axis, keepdims=keepdims)
         m = self.size // max(total.size, 1)

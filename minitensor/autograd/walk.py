@@ -57,7 +57,7 @@ def grad(
     if len(given) != len(outputs):
         raise GraphError(f"grad: {len(outputs)} outputs need as many grad_outputs, got {len(given)}")
     for i, tensor in enumerate(inputs):
-        if not tensor.requires_grad:
+        if not isinstance(tensor, Tensor) or not tensor.requires_grad:
             raise GraphError(
                 f"grad: input {i} ({describe(tensor)}) does not require grad; set requires_grad=True before computing the outputs"
             )

@@ -30,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     compare.add_to(commands)
     options = parser.parse_args(arguments)
     try:
-        return options.run(options)  # type: ignore[no-any-return]
+        status: int = options.run(options)
+        return status
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # what a shell reports for a program that the closed pipe ended

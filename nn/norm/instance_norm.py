@@ -126,8 +126,12 @@ class InstanceNorm2d(_InstanceNorm):
 
     Constructor, defaults, state-dict names and the meaning of train/eval are PyTorch's: ``affine`` and ``track_running_stats`` are
     off; ``momentum=None`` freezes the running statistics; ``bias=False`` keeps the weight only. With tracking, eval mode uses the
-    running statistics. Beyond PyTorch, a channel count other than ``num_features`` is always a `ShapeError`, and ``backward=``
-    says who differentiates (see `functional.instance_norm`).
+    running statistics. Beyond PyTorch, ``backward=`` says who differentiates (see `functional.instance_norm`).
+
+    The output has the input's shape and dtype; parameters and running statistics have shape (num_features,). Constructing raises
+    `TypeError` or `ValueError` for a ``num_features`` that is no positive int or an ``eps`` below 0, `DeviceError` for a device that is
+    not there. Calling raises `ShapeError` for another rank, always for another channel count, and for slices of one element, and
+    `DTypeError` for numbers that are not floating. Source: Ulyanov et al., arXiv 1607.08022; ``torch.nn.InstanceNorm2d``.
 
     >>> layer = InstanceNorm2d(3, affine=True)
     >>> layer(mt.randn(2, 3, 8, 9)).shape

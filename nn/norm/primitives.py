@@ -57,7 +57,8 @@ class _Normalize(JointPrimitive):
 normalize = _Normalize(formulas.normalize, _normalize, arity=3)
 
 
-def _own(value: Any) -> Any:
+def _widened_copy(value: Any) -> Any:
+    """An array that a function of the user's may write into; a Tensor cannot be written into while it is recorded."""
     wide = formulas.widen(value)
     return wide.copy() if wide is value and not isinstance(value, Tensor) else wide
 
@@ -72,8 +73,7 @@ def normalize_with(backward: Backward, axes: Axes, eps: float) -> JointPrimitive
         return normalize(x, gamma.reshape(channels), beta.reshape(channels), axes=axes, eps=eps)
 
     def rule(g: Any, _y: Any, x: Any, gamma: Any, beta: Any) -> Sequence[Any]:
-        # Wide, because the formulas are; copies, because a function of the user's may write into what it gets
-        found = backward(_own(x), _own(gamma), _own(beta), eps, _own(g))
+        found = backward(_widened_copy(x), _widened_copy(gamma), _widened_copy(beta), eps, _widened_copy(g))
         if not isinstance(found, (tuple, list)) or len(found) != 3:
             raise ShapeError(f"{name}(x, gamma, beta, eps, dy) must return (dx, dgamma, dbeta), got {describe(found)}")
         for label, cotangent, value in zip(("dx", "dgamma", "dbeta"), found, (x, gamma, beta), strict=True):

@@ -3,9 +3,7 @@
 import copy
 import pickle
 import sys
-from types import ModuleType
 
-import fake_cupy
 import numpy as np
 import pytest
 from cases import CASES, Case
@@ -21,13 +19,6 @@ from minitensor.primitive import Primitive
 def without_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine where CuPy is not installed, also when it is."""
     monkeypatch.setitem(sys.modules, "cupy", None)
-
-
-@pytest.fixture
-def cupy(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The stand-in, in CuPy's place."""
-    monkeypatch.setitem(sys.modules, "cupy", fake_cupy)
-    return fake_cupy
 
 
 ASKED = {
