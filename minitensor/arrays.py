@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minitensor.errors import DeviceError, DTypeError
+from minitensor.errors import DeviceError, DTypeError, UnsupportedError, describe
 
 Array = Any  # numpy.ndarray, cupy.ndarray, or anything that implements NumPy's protocols
 
@@ -169,9 +169,34 @@ def new_array(data: Any, dtype: Any = None, device: Any = None) -> Array:
     if device is None:
         device = device_of(data) if is_cupy(data) else get_default_device()
     moved = to_device(data, device)
-    array = moved.astype(data.dtype if dtype is None else dtype, copy=True)
+    return _only_numbers("tensor", moved.astype(data.dtype if dtype is None else dtype, copy=True))
+
+
+def shared_array(array: Any) -> Array:
+    """A view of a NumPy array: the same memory, whatever becomes of the shape of the array that was given."""
+    if not isinstance(array, np.ndarray):
+        raise UnsupportedError(f"from_numpy: a numpy.ndarray is needed, got {type(array).__name__}; tensor(...) takes more")
+    refuse_masked(array)
+    return _only_numbers("from_numpy", array.view(np.ndarray))
+
+
+def imported_array(source: Any) -> Array:
+    """The array behind ``__dlpack__``, without a copy: NumPy's where the memory is the CPU's, CuPy's where it is a GPU's."""
+    if not hasattr(source, "__dlpack__"):
+        raise UnsupportedError(f"from_dlpack: an object with __dlpack__ is needed, got {type(source).__name__}; tensor(...) copies")
+    kind = int(source.__dlpack_device__()[0])
+    if kind not in (1, 2, 3, 13):  # DLPack's numbers for memory of the CPU, of CUDA, pinned for CUDA, and managed by CUDA
+        raise DeviceError(f"from_dlpack: {describe(source)} lives on device type {kind}; only the CPU (1, 3) and CUDA (2, 13) serve")
+    module = np if kind in (1, 3) else cupy_module()
+    try:
+        return module.from_dlpack(source)
+    except (BufferError, RuntimeError) as error:
+        raise UnsupportedError(f"from_dlpack: {module.__name__} cannot share {describe(source)}: {error}") from error
+
+
+def _only_numbers(name: str, array: Array) -> Array:
     if array.dtype.kind not in "biufc":
-        raise DTypeError(f"tensor: numbers are needed, got dtype {array.dtype} from {type(data).__name__}")
+        raise DTypeError(f"{name}: numbers are needed, got dtype {array.dtype}")
     return array
 
 
@@ -185,6 +210,29 @@ def _first_number(data: Any) -> type:
 def astype(array: Array, dtype: Any) -> Array:
     """``array.astype(dtype)``, which NumPy 2.0 has as a method only."""
     return array.astype(dtype)
+
+
+def erf(x: Array) -> Array:
+    r"""2 / sqrt(pi) times the integral of exp(-t**2) over t from 0 to x, elementwise.
+
+    The result has the shape of ``x`` and its dtype; integers become float64. `UnsupportedError` for complex numbers.
+
+    >>> import minitensor as mt
+    >>> x = mt.tensor([0.0, 0.5], requires_grad=True)
+    >>> y = mt.erf(x); y
+    tensor([0.    , 0.5205], grad_fn=<erf>)
+    >>> y.sum().backward(); x.grad           # 2 / sqrt(pi) exp(-x**2)
+    tensor([1.1284, 0.8788])
+    """
+    x = as_array(x)
+    if x.dtype.kind not in "biuf":
+        raise DTypeError(f"real numbers are needed, got {x.dtype}")
+    dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
+    if is_cupy(x):
+        from cupyx.scipy.special import erf as cupy_erf
+
+        return cupy_erf(x.astype(dtype)).astype(dtype)
+    return np.asarray(np.frompyfunc(math.erf, 1, 1)(x), dtype)
 
 
 def read_only(array: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Tensors from nothing: filled, counted, drawn at random. Functions take ``dtype=None, device=None, requires_grad=False``."""
+"""Tensors from nothing, filled, counted, drawn at random, with ``dtype=None, device=None, requires_grad=False``; or on given memory."""
 
 from __future__ import annotations
 
@@ -20,6 +20,35 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     (dtype('int64'), dtype('float32'))
     """
     return Tensor(data, dtype, device, requires_grad)
+
+
+def from_numpy(array: Any) -> Tensor:
+    """A Tensor on the memory of a NumPy array: no copy, the same shape and dtype, no gradient until ``requires_grad`` is set.
+
+    Writing into ``array`` changes the Tensor, and with it what a later backward pass of a graph recorded before sees: not doing so is the
+    user's duty (`tensor` copies instead). ``t[...] = values`` and ``t.data = values`` give the Tensor memory of its own. Raises
+    `UnsupportedError` for what is not a NumPy array, `DTypeError` for masked arrays, matrices and what is not numbers.
+    As ``torch.from_numpy``.
+
+    >>> array = np.zeros(3)
+    >>> t = from_numpy(array)
+    >>> array[0] = 7.0; t
+    tensor([7., 0., 0.], dtype=float64)
+    """
+    return wrap(arrays.shared_array(array))
+
+
+def from_dlpack(source: Any) -> Tensor:
+    """A Tensor on the memory of any object with ``__dlpack__``: an array of NumPy, CuPy, JAX, a tensor of PyTorch, a Tensor.
+
+    No copy, the same shape and dtype, on the device of the source, no gradient; writing is the user's duty, as for `from_numpy`.
+    ``torch.from_dlpack(t)`` and its like are the way back. Raises `UnsupportedError` without ``__dlpack__``, for a source that requires
+    grad and for a dtype that NumPy lacks (bfloat16), `DeviceError` where CuPy is needed and missing. As ``torch.from_dlpack``.
+
+    >>> from_dlpack(np.arange(3))
+    tensor([0, 1, 2])
+    """
+    return wrap(arrays.imported_array(source))
 
 
 def _made(name: str, args: tuple[Any, ...], dtype: Any, device: Any, requires_grad: bool) -> Tensor:

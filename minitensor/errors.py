@@ -33,6 +33,14 @@ class MissingPackageError(ImportError):
     """An optional package is needed here and is not installed."""
 
 
+class GradcheckError(RuntimeError):
+    """A gradient check found a mistake or was refused; ``result`` is the `minitensor.autograd.GradCheck` that says which."""
+
+    def __init__(self, result: Any) -> None:
+        super().__init__(str(result))
+        self.result = result
+
+
 def describe(value: Any) -> str:
     """``float32 (2, 3)`` for arrays and Tensors, the type's name for everything else.
 

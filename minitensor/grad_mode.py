@@ -1,30 +1,40 @@
-"""Whether operations are recorded: a switch per thread."""
+"""Whether operations are recorded, and whether they are watched: switches per thread."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import ContextDecorator
+from typing import Any
 
 
-class _GradMode(threading.local):
+class _Mode(threading.local):
     enabled = True
+    anomaly = False
+    usual = True  # enabled and not anomaly: one look for the many operations that find both so
 
     def __init__(self) -> None:
-        self.before: list[bool] = []  # a stack per thread, because one decorator object serves recursive calls and many threads
+        # Stacks per thread, because one decorator object serves recursive calls and many threads
+        self.before: dict[str, list[bool]] = {"enabled": [], "anomaly": []}
+
+    def set(self, field: str, value: bool) -> None:
+        setattr(self, field, value)
+        self.usual = self.enabled and not self.anomaly
 
 
-mode = _GradMode()
+mode = _Mode()
 
 
 class _Switch(ContextDecorator):
-    enabled: bool
+    field = "enabled"
+    value = True
 
     def __enter__(self) -> None:
-        mode.before.append(mode.enabled)
-        mode.enabled = self.enabled
+        mode.before[self.field].append(getattr(mode, self.field))
+        mode.set(self.field, self.value)
 
     def __exit__(self, *error: object) -> None:
-        mode.enabled = mode.before.pop()
+        mode.set(self.field, mode.before[self.field].pop())
 
 
 class no_grad(_Switch):
@@ -37,13 +47,57 @@ class no_grad(_Switch):
     False
     """
 
-    enabled = False
+    value = False
 
 
 class enable_grad(_Switch):
     """Record again inside `no_grad`."""
 
-    enabled = True
+
+class set_grad_enabled(_Switch):
+    """Record or not, as ``enabled`` says: as a call from now on, as ``with set_grad_enabled(enabled): ...`` or as a decorator for a while.
+
+    >>> with set_grad_enabled(False):
+    ...     is_grad_enabled()
+    False
+    >>> is_grad_enabled()
+    True
+    """
+
+    def __init__(self, enabled: bool) -> None:
+        self.value = bool(enabled)
+        self._outside: bool | None = mode.enabled
+        mode.set("enabled", self.value)  # a plain call needs no more
+
+    def __enter__(self) -> None:
+        self._undo()
+        super().__enter__()
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        self._undo()
+        return super().__call__(function)
+
+    def _undo(self) -> None:
+        if self._outside is not None:
+            mode.set("enabled", self._outside)
+            self._outside = None
+
+
+class detect_anomaly(_Switch):
+    """Stop at the operation whose backward first gives nan or inf, and name the line of your program that called it.
+
+    The line is noted while operations are recorded, so the forward pass belongs into the context too. Every operation becomes slower.
+    Raises `GraphError` from the walk. As ``torch.autograd.detect_anomaly``.
+
+    >>> import numpy as np, minitensor as mt
+    >>> x = mt.tensor([0.0], requires_grad=True)
+    >>> with detect_anomaly(), np.errstate(divide="ignore"):
+    ...     np.sqrt(x).backward()
+    Traceback (most recent call last):
+    minitensor.errors.GraphError: ...
+    """
+
+    field = "anomaly"
 
 
 def is_grad_enabled() -> bool:

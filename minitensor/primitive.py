@@ -14,69 +14,75 @@ An argument whose name begins with an underscore is not kept for the backward pa
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count, repeat
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy import ndarray
 
 from minitensor.arrays import Array, ShapeDtype, as_array, refuse_masked
-from minitensor.errors import DTypeError, UnsupportedError, describe, operation_failed
+from minitensor.errors import DTypeError, GraphError, UnsupportedError, describe, operation_failed
 from minitensor.grad_mode import mode
-from minitensor.tensor import DISPATCH, Tensor, wrap
+from minitensor.tensor import DISPATCH, Tensor, table, wrap
 
 Rule = Callable[..., Any]
 P = TypeVar("P", bound=Callable[..., Any])
+_clock = count().__next__  # one tick per node, so that a node is younger than its inputs
 
 
 class Node(ShapeDtype):
     """One recorded call: the primitive, its arguments, and the edges to what made them.
 
     Nodes point to inputs only and never to Tensors, so that reference counting alone frees a graph, and new values for a Tensor
-    leave the graph as it was; of an array that the user gave, and may write into later, the node keeps a copy. Where no rule reads an
-    input's values, its edge stands in its place and tells shape and dtype.
+    leave the graph as it was. Where no rule reads an input's values, its edge stands in its place and tells shape and dtype.
     """
 
-    __slots__ = ("edges", "inputs", "output", "params", "primitive")
+    __slots__ = ("edges", "hooks", "inputs", "output", "params", "primitive", "time", "where")
+    hooks: dict[Any, Callable[[Tensor], Tensor | None]] | None
+    where: str  # the line of the user's program, set under detect_anomaly alone
 
     def __init__(
-        self, primitive: Primitive, given: Sequence[Any], values: list[Any], params: dict[str, Any], edges: list[Any], output: Array
+        self, primitive: Primitive, params: dict[str, Any], edges: Sequence[Any], inputs: Sequence[Any], output: Array, value: Array
     ) -> None:
-        self.shape, self.dtype = output.shape, output.dtype
-        self.primitive, self.params, self.edges = primitive, params, edges
-        kept = primitive.kept(edges)
-        self.output = output if 0 in kept else None
-        self.inputs: list[Any] | None = [
-            (value.copy() if value is user and hasattr(value, "__array_function__") else value)
-            if i in kept or not hasattr(value, "dtype")
-            else edge or ShapeDtype(value.shape, value.dtype)
-            for i, (user, value, edge) in enumerate(zip(given, values, edges, strict=True), start=1)
-        ]
+        self.primitive = primitive
+        self.params = params
+        self.edges = edges
+        self.inputs: Sequence[Any] | None = inputs
+        self.output = output
+        self.shape = value.shape
+        self.dtype = value.dtype
+        self.hooks = None
+        self.time = _clock()
 
     @property
     def name(self) -> str:
         """The primitive's name."""
         return self.primitive.name
 
-    def vjp(self, g: Any, asked: Sequence[Any], traced: bool) -> Sequence[Any]:
-        """The cotangents of the inputs whose edges are ``asked`` for (None stands for the others), on raw arrays or recorded on Tensors."""
-        inputs, output = self.inputs, self if self.output is None else self.output
-        assert inputs is not None, "the walk refuses released graphs"
-        if traced:
-            inputs = [
-                wrap(value, edge) if hasattr(value, "__array_function__") else value for value, edge in zip(inputs, self.edges, strict=True)
-            ]
-            output = output if output is self else wrap(output, self)
-        cotangents = self.primitive.vjp(g, output, inputs, self.params, asked, traced)
-        if traced:  # a rule may give a constant as a plain array
-            return [c if c is None or isinstance(c, Tensor) else wrap(as_array(c)) for c in cotangents]
-        return [c._data if isinstance(c, Tensor) else c for c in cotangents]
-
-    def release(self) -> None:
-        """Let go of the saved arrays; a later walk finds the graph released."""
-        self.inputs = self.output = None
+    def vjp_traced(self, g: Tensor, asked: Sequence[Any]) -> Sequence[Any]:
+        """The cotangents of the inputs whose edges are ``asked`` for (None stands for the others), recorded on Tensors."""
+        inputs = [
+            wrap(value, edge) if hasattr(value, "__array_function__") else value
+            for value, edge in zip(self.inputs or (), self.edges, strict=True)
+        ]
+        output = self if self.output is None else wrap(self.output, self)
+        cotangents = self.primitive.vjp(g, output, inputs, self.params, asked, True)
+        # A rule may give a constant as a plain array
+        return [c if c is None or isinstance(c, Tensor) else wrap(as_array(c)) for c in cotangents]
 
 
-_PLAIN = (np.ndarray, float, int)  # the usual operands, which need no closer look
+def _calling_line() -> str:
+    """The innermost line that is neither ours nor NumPy's, as ``file:line``."""
+    frame = sys._getframe()
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("minitensor", "numpy"):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+_NUMBERS = (float, int, bool)
+_NONE: dict[str, Any] = {}  # the parameters of a call without any
 
 
 def _own(value: Any) -> Any:
@@ -89,16 +95,26 @@ def _own(value: Any) -> Any:
 
 
 class Primitive:
-    """A function of arrays with one derivative rule per input, callable on arrays, Tensors and numbers."""
+    """A function of arrays with one derivative rule per input, callable on arrays, Tensors and numbers.
 
-    def __init__(self, function: Callable[..., Any], *rules: Rule | None, name: str | None = None) -> None:
+    ``latex`` tells the rules as formulas, one for each input that has one; those of elementwise functions are derived from the rules.
+    """
+
+    def __init__(self, function: Callable[..., Any], *rules: Rule | None, name: str | None = None, latex: str | Sequence[str] = ()) -> None:
         self.function, self.rules = function, rules
         self.name = name or function.__name__.lstrip("_")
+        self.latex = (latex,) if isinstance(latex, str) else tuple(latex)
         self.__doc__ = function.__doc__
         self.arity = len(rules)
-        signatures = [list(inspect.signature(rule).parameters) if rule else [] for rule in rules]
-        # Per rule, which of (y, *inputs) it reads: 0 is the output, 1 the first input
-        self._reads = [{i for i, name in enumerate(names[1 : 2 + self.arity]) if not name.startswith("_")} for names in signatures]
+        signatures = [_arguments(rule, 2 + self.arity) if rule else [] for rule in rules]
+        for names in signatures:
+            if names and len(names) < 2 + self.arity:
+                inputs = ", ".join(f"x{i}" for i in range(1, 1 + self.arity))
+                raise UnsupportedError(
+                    f"primitive({self.name}): one rule per input, so each takes (g, y, {inputs}); got ({', '.join(names)})"
+                )
+        # What each rule reads, as bits: 1 for the output, 2 for the first input, 4 for the second, ...
+        self.reads: Iterable[int] = [_bits(names[1 : 2 + self.arity]) for names in signatures]
         self.params = tuple(max(signatures, key=len)[2 + self.arity :])
         try:
             self._positional = tuple(inspect.signature(function).parameters)[self.arity :]
@@ -110,8 +126,8 @@ class Primitive:
 
     def __call__(self, *args: Any, **params: Any) -> Any:
         if params or len(args) != self.arity:
-            return self.record(*self.bind(args, params))
-        return self.record(args, params)
+            args, params = self.bind(args, params)
+        return self.record(*args, params=params)
 
     def bind(self, args: Sequence[Any], params: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
         """Positional parameters by name; a keyword without a rule is refused here, when it is called."""
@@ -130,98 +146,191 @@ class Primitive:
             raise UnsupportedError(f"{self.name} takes {self.arity} array(s), got {len(args)}")
         return args[: self.arity], {name: _own(value) for name, value in params.items()}
 
-    def forward(self, arrays: list[Any], params: dict[str, Any]) -> Array:
+    def forward(self, arrays: Sequence[Any], params: dict[str, Any]) -> Array:
         """The function on raw arrays."""
         return self.function(*arrays, **params)
 
-    def record(self, inputs: Sequence[Any], params: dict[str, Any]) -> Any:
+    def record(self, *inputs: Any, params: dict[str, Any] = _NONE) -> Any:
         """Call the function and, where a gradient is required, remember the call."""
-        values, edges, traced, recording = [], [], False, False
-        for value in inputs:
-            edge = None
-            if isinstance(value, Tensor):
-                traced, edge, value = True, value._node, value._data
-                recording = recording or edge is not None
-            elif isinstance(value, (list, tuple)):
-                value = as_array(value)
-            elif type(value) not in _PLAIN:
-                refuse_masked(value)
-            values.append(value)
-            edges.append(edge)
+        values = [value._data if isinstance(value, Tensor) else _checked(value) for value in inputs]
         try:
             output = self.forward(values, params)
         except (ValueError, TypeError, IndexError) as error:
             raise operation_failed(self.name, values, error) from error
-        if not traced:
+        if not any(isinstance(value, Tensor) for value in inputs):
             return output
-        output = as_array(output)
-        if not (recording and mode.enabled) or output.dtype.kind in "biu":
+        edges = [value._node if isinstance(value, Tensor) else None for value in inputs]
+        return self.remember(as_array(output), inputs, values, edges, params)
+
+    def remember(self, output: Array, inputs: Sequence[Any], values: Sequence[Any], edges: Sequence[Any], params: dict[str, Any]) -> Tensor:
+        """The output as a Tensor, with a node if a gradient is required."""
+        if not (any(edges) and mode.enabled) or output.dtype.kind in "biu":
             return wrap(output)
         if output.dtype.kind == "c":
             raise DTypeError(f"{self.name}: complex numbers cannot carry a gradient; the operands are {', '.join(map(describe, values))}")
-        return wrap(output, Node(self, inputs, values, params, edges, output))
+        reads = 0
+        for edge, bits in zip(edges, self.reads, strict=False):
+            reads |= bits if edge is not None else 0
+        kept = [_keep(user, value, edge, reads & 2 << i) for i, (user, value, edge) in enumerate(zip(inputs, values, edges, strict=True))]
+        node = Node(self, params, edges, kept, output if reads & 1 else None, output)
+        if mode.anomaly:
+            node.where = _calling_line()
+        return wrap(output, node)
 
-    def kept(self, edges: Sequence[Any]) -> set[int]:
-        """What the rules that will be needed read: 0 for the output, i for the i-th input."""
-        return set().union(*(reads for reads, edge in zip(self._reads, edges, strict=True) if edge is not None))
-
-    def vjp(self, g: Any, y: Any, inputs: list[Any], params: dict[str, Any], edges: Sequence[Any], traced: bool) -> Sequence[Any]:
+    def vjp(self, g: Any, y: Any, inputs: Sequence[Any], params: dict[str, Any], edges: Sequence[Any], traced: bool) -> Sequence[Any]:
         """One cotangent per input, None where nobody asks."""
-        return [rule(g, y, *inputs, **params) if rule and edge is not None else None for rule, edge in zip(self.rules, edges, strict=True)]
+        return [
+            None if rule is None or edge is None else rule(g, y, *inputs, **params) for rule, edge in zip(self.rules, edges, strict=True)
+        ]
+
+
+class Unary(Primitive):
+    """A `Primitive` of one input, with its loops unrolled: together with `Binary` it serves nearly every call, so its speed counts."""
+
+    def record(self, x: Any, params: dict[str, Any] = _NONE) -> Any:  # type: ignore[override]
+        if not isinstance(x, Tensor):
+            return super().record(x, params=params)
+        value, edge = x._data, x._node
+        try:
+            output = self.function(value, **params) if params else self.function(value)
+        except (ValueError, TypeError, IndexError) as error:
+            raise operation_failed(self.name, [value], error) from error
+        if type(output) is not ndarray:
+            output = as_array(output)
+        if edge is None or output.dtype is not edge.dtype or not mode.usual:
+            return self.remember(output, (x,), (value,), (edge,), params)
+        edges, reads = (edge,), self.reads[0]
+        return wrap(output, Node(self, params, edges, (value,) if reads & 2 else edges, output if reads & 1 else None, output))
+
+    def vjp(self, g: Any, y: Any, inputs: Sequence[Any], params: dict[str, Any], edges: Sequence[Any], traced: bool) -> Sequence[Any]:
+        if params:
+            return super().vjp(g, y, inputs, params, edges, traced)
+        return (self.rules[0](g, y, inputs[0]),)  # type: ignore[misc]
+
+
+class Binary(Primitive):
+    """A `Primitive` of two inputs, with its loops unrolled."""
+
+    def record(self, a: Any, b: Any, params: dict[str, Any] = _NONE) -> Any:  # type: ignore[override]
+        if isinstance(a, Tensor):
+            x, left = a._data, a._node
+        elif type(a) in _NUMBERS:
+            x, left = a, None
+        else:
+            return super().record(a, b, params=params)
+        if isinstance(b, Tensor):
+            y, right = b._data, b._node
+        elif type(b) in _NUMBERS:
+            y, right = b, None
+        else:
+            return super().record(a, b, params=params)
+        try:
+            output = self.function(x, y, **params) if params else self.function(x, y)
+        except (ValueError, TypeError, IndexError) as error:
+            raise operation_failed(self.name, [x, y], error) from error
+        if type(output) is not ndarray:
+            output = as_array(output)
+        edge = left or right
+        if edge is None or output.dtype is not edge.dtype or not mode.usual:
+            return self.remember(output, (a, b), (x, y), (left, right), params)
+        reads_left, reads_right = self.reads
+        reads = reads_left if right is None else reads_right if left is None else reads_left | reads_right
+        kept = (x if reads & 2 else left or _keep(a, x, left, 0), y if reads & 4 else right or _keep(b, y, right, 0))
+        return wrap(output, Node(self, params, (left, right), kept, output if reads & 1 else None, output))
+
+    def vjp(self, g: Any, y: Any, inputs: Sequence[Any], params: dict[str, Any], edges: Sequence[Any], traced: bool) -> Sequence[Any]:
+        if params:
+            return super().vjp(g, y, inputs, params, edges, traced)
+        (a, b), (left, right) = inputs, self.rules
+        return left and edges[0] and left(g, y, a, b), right and edges[1] and right(g, y, a, b)
+
+
+def _arguments(rule: Rule, count: int) -> list[str]:
+    """The names of a rule's arguments; ``*rest`` stands for as many as make ``count``."""
+    parameters = inspect.signature(rule).parameters.values()
+    starred = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
+    names = [parameter.name for parameter in parameters]
+    return names + names[-1:] * (count - len(names)) if starred else names
+
+
+def _bits(names: list[str]) -> int:
+    return sum(1 << i for i, name in enumerate(names) if not name.startswith("_"))
+
+
+def _checked(value: Any) -> Any:
+    """An operand that is no Tensor: lists become arrays, masked arrays and matrices are refused."""
+    if isinstance(value, (list, tuple)):
+        return as_array(value)
+    refuse_masked(value)
+    return value
+
+
+def _keep(user: Any, value: Any, edge: Any, read: int) -> Any:
+    """What a node remembers of one argument; of an array that the user gave, and may write into later, a copy."""
+    if not hasattr(value, "dtype"):
+        return value
+    if not read:
+        # A small array weighs no more than what would stand for it
+        return edge or (value if value.size < 32 else ShapeDtype(value.shape, value.dtype))
+    return value.copy() if value is user and hasattr(value, "__array_function__") else value
 
 
 class ListPrimitive(Primitive):
     """A function whose first argument is a list of arrays: one rule gives the cotangents of all of them."""
 
-    def __init__(self, function: Callable[..., Any], rule: Rule) -> None:
-        super().__init__(function, rule)
-        names = list(inspect.signature(rule).parameters)
-        self.params = tuple(names[3:])
-        self._reads = [{i for i, name in enumerate(names[1:3]) if not name.startswith("_")}]
+    def __init__(self, function: Callable[..., Any], rule: Rule, latex: str = "") -> None:
+        super().__init__(function, rule, latex=latex)
+        reads = _bits(list(inspect.signature(rule).parameters)[1:3])
+        self.reads = repeat(reads & 1 | (~1 if reads & 2 else 0))  # the bits of all inputs, or of none
 
     def __call__(self, *args: Any, **params: Any) -> Any:
         (arrays,), params = self.bind(args, params)
-        return self.record([each if isinstance(each, Tensor) else as_array(each) for each in arrays], params)
+        return self.record(*[each if isinstance(each, Tensor) else as_array(each) for each in arrays], params=params)
 
     def forward(self, arrays: list[Any], params: dict[str, Any]) -> Array:
         return self.function(arrays, **params)
 
-    def kept(self, edges: Sequence[Any]) -> set[int]:
-        (reads,) = self._reads
-        return (reads & {0}) | (set(range(1, 1 + len(edges))) if 1 in reads else set())
-
-    def vjp(self, g: Any, y: Any, inputs: list[Any], params: dict[str, Any], edges: Sequence[Any], traced: bool) -> Sequence[Any]:
-        (rule,) = self.rules
-        assert rule is not None
-        return rule(g, y, inputs, **params)  # type: ignore[no-any-return]
+    def vjp(self, g: Any, y: Any, inputs: Sequence[Any], params: dict[str, Any], edges: Sequence[Any], traced: bool) -> Sequence[Any]:
+        return _complete(self.name, self.rules[0](g, y, inputs, **params), inputs)  # type: ignore[misc]
 
 
 class JointPrimitive(Primitive):
     """A function of a fixed number of arrays with one rule that gives all cotangents together, because they share their work."""
 
-    def __init__(self, function: Callable[..., Any], rule: Rule, arity: int, name: str | None = None) -> None:
-        super().__init__(function, *[rule] * arity, name=name)
+    def __init__(
+        self, function: Callable[..., Any], rule: Rule, arity: int, name: str | None = None, latex: str | Sequence[str] = ()
+    ) -> None:
+        super().__init__(function, *[rule] * arity, name=name, latex=latex)
 
-    def vjp(self, g: Any, y: Any, inputs: list[Any], params: dict[str, Any], edges: Sequence[Any], traced: bool) -> Sequence[Any]:
-        rule = self.rules[0]
-        assert rule is not None
-        return rule(g, y, *inputs, **params)  # type: ignore[no-any-return]
+    def vjp(self, g: Any, y: Any, inputs: Sequence[Any], params: dict[str, Any], edges: Sequence[Any], traced: bool) -> Sequence[Any]:
+        return _complete(self.name, self.rules[0](g, y, *inputs, **params), inputs)  # type: ignore[misc]
 
 
-def primitive(function: Callable[..., Any], *rules: Rule | None) -> Primitive:
+def _complete(name: str, cotangents: Sequence[Any], inputs: Sequence[Any]) -> Sequence[Any]:
+    if len(cotangents) != len(inputs):
+        raise GraphError(f"the rule of {name} gave {len(cotangents)} cotangents for {len(inputs)} inputs")
+    return cotangents
+
+
+def primitive(function: Callable[..., Any], *rules: Rule | None, latex: str | Sequence[str] = ()) -> Primitive:
     """Make ``function`` differentiable: one rule per input, None for an input without a gradient.
+
+    A rule ``(g, y, *inputs, **params)`` gives the cotangent of its input from that of the output, g; see `minitensor.primitive`. A NumPy
+    function is served from now on under its own name too. Raises `UnsupportedError` for rules that do not take every input.
 
     >>> cube = primitive(lambda x: x**3, lambda g, _y, x: 3 * g * x**2)
     >>> x = Tensor([2.0], requires_grad=True)
     >>> cube(x).backward(); x.grad
     tensor([12.])
     """
-    return serve(function, Primitive(function, *rules))
+    made = {1: Unary, 2: Binary}.get(len(rules), Primitive)(function, *rules, latex=latex)
+    return serve(function, made) if getattr(np, made.name, None) is function else made
 
 
 def serve(function: Callable[..., Any], made: P) -> P:
     """Enter ``made`` into the table as what serves ``function`` on Tensors."""
     DISPATCH[function] = made
+    setattr(table, function.__name__, made)
     return made
 
 

@@ -7,10 +7,10 @@ operators below are spellings of it (``a + b`` is ``DISPATCH[np.add](a, b)``). `
 from __future__ import annotations
 
 import copy
-import operator
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, SupportsIndex, cast
+from types import SimpleNamespace
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from minitensor.errors import DTypeError, GraphError, ShapeError, UnsupportedErr
 from minitensor.grad_mode import is_grad_enabled
 
 DISPATCH: dict[Callable[..., Any], Callable[..., Any]] = {}
-_OPS = cast("dict[Any, Callable[..., Tensor]]", DISPATCH)  # the same table, for the entries that give Tensors
+table: Any = SimpleNamespace()  # the same by name, for the operators and methods below: ``table.add``
 
 
 class Leaf(ShapeDtype):
@@ -29,13 +29,27 @@ class Leaf(ShapeDtype):
     It refers to its Tensor weakly, so that Tensor and Leaf form no circle and reference counting frees both.
     """
 
-    __slots__ = ("tensor",)
+    __slots__ = ("hooks", "tensor")
     edges: tuple[()] = ()
+    inputs: tuple[()] = ()
     name = "leaf"
+    time = -1  # older than every operation
 
     def __init__(self, tensor: Tensor) -> None:
         super().__init__(tensor.shape, tensor.dtype)
         self.tensor = weakref.ref(tensor)
+        self.hooks: dict[Any, Callable[[Tensor], Tensor | None]] | None = None
+
+
+class RemovableHandle:
+    """What `Tensor.register_hook` returns."""
+
+    def __init__(self, hooks: dict[Any, Any]) -> None:
+        self._hooks = hooks
+
+    def remove(self) -> None:
+        """Take the hook away; a second time does nothing."""
+        self._hooks.pop(self, None)
 
 
 class Tensor:
@@ -166,7 +180,7 @@ class Tensor:
         if not isinstance(target, str) or target in np.sctypeDict:
             return self if np.dtype(target) == self.dtype else self.astype(target)
         device = arrays.parse_device(target)
-        return self if device == self.device else _OPS[arrays.to_device](self, self.device, device)
+        return self if device == self.device else table.to_device(self, self.device, device)
 
     def cpu(self) -> Tensor:
         """On the CPU."""
@@ -188,6 +202,54 @@ class Tensor:
         tensor([6.])
         """
         DISPATCH[Tensor.backward](self, gradient, retain_graph, create_graph)
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+        """Call ``hook(g)`` with this Tensor's cotangent g in every walk that reaches it; what it returns, unless None, takes g's place.
+
+        Hooks run in the order of their registration, once per walk, when all parts of g have been summed. ``.remove()`` on the handle
+        takes the hook away. Raises `GraphError` for a Tensor that does not require grad. As ``torch.Tensor.register_hook``.
+
+        >>> x = Tensor([1.0], requires_grad=True)
+        >>> handle = x.register_hook(lambda g: 2 * g)
+        >>> (3 * x).backward(); x.grad
+        tensor([6.])
+        >>> handle.remove()
+        """
+        if self._node is None:
+            raise GraphError("register_hook: this Tensor does not require grad, so no walk reaches it")
+        hooks = self._node.hooks = self._node.hooks or {}
+        handle = RemovableHandle(hooks)
+        hooks[handle] = hook
+        if "retain_grad" in hooks:  # .grad is what is left when all hooks have run
+            hooks["retain_grad"] = hooks.pop("retain_grad")
+        return handle
+
+    def retain_grad(self) -> None:
+        """Gather the gradient in ``.grad`` although an operation made this Tensor; on a leaf, where that is done anyway, nothing changes.
+
+        >>> x = Tensor([3.0], requires_grad=True)
+        >>> y = x * x
+        >>> y.retain_grad(); (2 * y).backward(); y.grad
+        tensor([2.])
+        """
+        if self._node is None:
+            raise GraphError("retain_grad: this Tensor does not require grad")
+        if self.is_leaf:
+            return
+        owner = weakref.ref(self)  # the graph must not keep its Tensors alive
+
+        def gather(g: Tensor) -> None:
+            tensor = owner()
+            if tensor is not None:
+                tensor.grad = g if tensor.grad is None else tensor.grad + g
+
+        self._node.hooks = self._node.hooks or {}
+        self._node.hooks["retain_grad"] = gather
+
+    @property
+    def retains_grad(self) -> bool:
+        """Whether `retain_grad` was asked for on a Tensor that is no leaf."""
+        return self._node is not None and "retain_grad" in (self._node.hooks or ())
 
     # -- writing ------------------------------------------------------------------------------------------------------------------
 
@@ -233,6 +295,20 @@ class Tensor:
         if self.device != "cpu":
             raise UnsupportedError(f"this Tensor lives on {self.device!r}: use t.cpu() first")
         return np.array(self._data, dtype, copy=True) if copy else np.asarray(arrays.read_only(self._data), dtype)
+
+    def __dlpack__(self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: bool | None = None) -> Any:
+        """The array itself, without a copy, for ``torch.from_dlpack(t)``; whoever writes into it changes this Tensor and its graphs.
+
+        `UnsupportedError` when the Tensor requires grad, which the capsule would forget.
+        """
+        if self.requires_grad:
+            raise UnsupportedError("this Tensor requires grad, and DLPack would forget its graph: use t.detach()")
+        asked = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
+        return self._data.__dlpack__(**{name: value for name, value in asked.items() if value is not None})
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """DLPack's numbers for the device: (1, 0) for the CPU, (2, N) for ``"cuda:N"``."""
+        return self._data.__dlpack_device__()  # type: ignore[no-any-return]
 
     # -- Python's protocols -------------------------------------------------------------------------------------------------------
 
@@ -301,40 +377,40 @@ class Tensor:
     # -- operators: spellings of the table ----------------------------------------------------------------------------------------
 
     def __add__(self, other: Any) -> Tensor:
-        return _OPS[np.add](self, other)
+        return table.add.record(self, other)
 
     def __radd__(self, other: Any) -> Tensor:
-        return _OPS[np.add](other, self)
+        return table.add.record(other, self)
 
     def __sub__(self, other: Any) -> Tensor:
-        return _OPS[np.subtract](self, other)
+        return table.subtract.record(self, other)
 
     def __rsub__(self, other: Any) -> Tensor:
-        return _OPS[np.subtract](other, self)
+        return table.subtract.record(other, self)
 
     def __mul__(self, other: Any) -> Tensor:
-        return _OPS[np.multiply](self, other)
+        return table.multiply.record(self, other)
 
     def __rmul__(self, other: Any) -> Tensor:
-        return _OPS[np.multiply](other, self)
+        return table.multiply.record(other, self)
 
     def __truediv__(self, other: Any) -> Tensor:
-        return _OPS[np.divide](self, other)
+        return table.divide.record(self, other)
 
     def __rtruediv__(self, other: Any) -> Tensor:
-        return _OPS[np.divide](other, self)
+        return table.divide.record(other, self)
 
     def __pow__(self, other: Any) -> Tensor:
-        return _OPS[np.power](self, other)
+        return table.power.record(self, other)
 
     def __rpow__(self, other: Any) -> Tensor:
-        return _OPS[np.power](other, self)
+        return table.power.record(other, self)
 
     def __matmul__(self, other: Any) -> Tensor:
-        return _OPS[np.matmul](self, other)
+        return table.matmul.record(self, other)
 
     def __rmatmul__(self, other: Any) -> Tensor:
-        return _OPS[np.matmul](other, self)
+        return table.matmul.record(other, self)
 
     def __iadd__(self, other: Any) -> Tensor:
         return self._updated(self + other)
@@ -356,86 +432,154 @@ class Tensor:
         return self
 
     def __neg__(self) -> Tensor:
-        return _OPS[np.negative](self)
+        return table.negative.record(self)
 
     def __pos__(self) -> Tensor:
-        return _OPS[np.positive](self)
+        return table.positive.record(self)
 
     def __abs__(self) -> Tensor:
-        return _OPS[np.absolute](self)
+        return table.absolute.record(self)
 
     def __getitem__(self, index: Any) -> Tensor:
-        return _OPS[operator.getitem](self, _plain_index(index))
+        return table.getitem(self, _plain_index(index))
 
     def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
-        return _OPS[np.equal](self, other)
+        return table.equal(self, other)
 
     def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
-        return _OPS[np.not_equal](self, other)
+        return table.not_equal(self, other)
 
     def __lt__(self, other: Any) -> Tensor:
-        return _OPS[np.less](self, other)
+        return table.less(self, other)
 
     def __le__(self, other: Any) -> Tensor:
-        return _OPS[np.less_equal](self, other)
+        return table.less_equal(self, other)
 
     def __gt__(self, other: Any) -> Tensor:
-        return _OPS[np.greater](self, other)
+        return table.greater(self, other)
 
     def __ge__(self, other: Any) -> Tensor:
-        return _OPS[np.greater_equal](self, other)
+        return table.greater_equal(self, other)
 
     def __and__(self, other: Any) -> Tensor:
-        return _OPS[np.bitwise_and](self, other)
+        return table.bitwise_and(self, other)
 
     def __or__(self, other: Any) -> Tensor:
-        return _OPS[np.bitwise_or](self, other)
+        return table.bitwise_or(self, other)
 
     def __invert__(self) -> Tensor:
-        return _OPS[np.invert](self)
+        return table.invert(self)
 
     # -- methods that NumPy's arrays have too: see the NumPy function of the same name. An unknown keyword, such as dim=, reaches
     # the primitive, whose error names the keywords that have a rule. ---------------------------------------------------------------
 
     def astype(self, dtype: Any) -> Tensor:
         """The same values as ``dtype``; the gradient comes back in this Tensor's dtype."""
-        return _OPS[arrays.astype](self, np.dtype(dtype))
+        return table.astype(self, np.dtype(dtype))
 
     def sum(self, axis: Any = None, keepdims: bool = False, **unknown: Any) -> Tensor:
         """`numpy.sum`"""
-        return _OPS[np.sum](self, axis=axis, keepdims=keepdims, **unknown)
+        return table.sum(self, axis=axis, keepdims=keepdims, **unknown)
 
     def mean(self, axis: Any = None, keepdims: bool = False, **unknown: Any) -> Tensor:
         """`numpy.mean`"""
-        return _OPS[np.mean](self, axis=axis, keepdims=keepdims, **unknown)
+        return table.mean(self, axis=axis, keepdims=keepdims, **unknown)
 
     def var(self, axis: Any = None, ddof: float = 0, keepdims: bool = False, **unknown: Any) -> Tensor:
         """`numpy.var`"""
-        return _OPS[np.var](self, axis=axis, ddof=ddof, keepdims=keepdims, **unknown)
+        return table.var(self, axis=axis, ddof=ddof, keepdims=keepdims, **unknown)
+
+    def std(self, axis: Any = None, ddof: float = 0, keepdims: bool = False, **unknown: Any) -> Tensor:
+        """`numpy.std`; its gradient is 0 where all elements are equal."""
+        return table.std(self, axis=axis, ddof=ddof, keepdims=keepdims, **unknown)
+
+    def prod(self, axis: Any = None, keepdims: bool = False, **unknown: Any) -> Tensor:
+        """`numpy.prod`; its gradient is exact with zeros among the elements, too."""
+        return table.prod(self, axis=axis, keepdims=keepdims, **unknown)
+
+    def cumsum(self, axis: Any = None, **unknown: Any) -> Tensor:
+        """`numpy.cumsum`"""
+        return table.cumsum(self, axis=axis, **unknown)
 
     def max(self, axis: Any = None, keepdims: bool = False, **unknown: Any) -> Tensor:
         """`numpy.max`; elements that tie for the maximum share the gradient equally."""
-        return _OPS[np.max](self, axis=axis, keepdims=keepdims, **unknown)
+        return table.max(self, axis=axis, keepdims=keepdims, **unknown)
 
     def min(self, axis: Any = None, keepdims: bool = False, **unknown: Any) -> Tensor:
         """`numpy.min`; elements that tie for the minimum share the gradient equally."""
-        return _OPS[np.min](self, axis=axis, keepdims=keepdims, **unknown)
+        return table.min(self, axis=axis, keepdims=keepdims, **unknown)
 
-    def argmax(self, axis: Any = None) -> Tensor:
+    def argmax(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """`numpy.argmax`; integers, without gradient."""
-        return _OPS[np.argmax](self, axis=axis)
+        return table.argmax(self, axis=axis, keepdims=keepdims)
 
-    def reshape(self, *shape: SupportsIndex | tuple[int, ...]) -> Tensor:
+    def argmin(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """`numpy.argmin`; integers, without gradient."""
+        return table.argmin(self, axis=axis, keepdims=keepdims)
+
+    def argsort(self, axis: Any = -1, kind: Any = None) -> Tensor:
+        """`numpy.argsort`; integers, without gradient."""
+        return table.argsort(self, axis=axis, kind=kind)
+
+    def any(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """`numpy.any`; bools, without gradient."""
+        return table.any(self, axis=axis, keepdims=keepdims)
+
+    def all(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """`numpy.all`; bools, without gradient."""
+        return table.all(self, axis=axis, keepdims=keepdims)
+
+    def sort(self, axis: Any = -1, **unknown: Any) -> Tensor:
+        """`numpy.sort`: a sorted copy; this Tensor stays as it is."""
+        return table.sort(self, axis=axis, **unknown)
+
+    def take(self, indices: Any, axis: Any = None, **unknown: Any) -> Tensor:
+        """`numpy.take`"""
+        return table.take(self, indices, axis=axis, **unknown)
+
+    def clip(self, *bounds: Any, **named: Any) -> Tensor:
+        """`numpy.clip`; the gradient passes at the bounds, too."""
+        return table.clip(self, *bounds, **named)
+
+    def dot(self, other: Any) -> Tensor:
+        """`numpy.dot`"""
+        return table.dot(self, other)
+
+    def copy(self) -> Tensor:
+        """`numpy.copy`; the gradient passes."""
+        return table.copy(self)
+
+    def ravel(self, **unknown: Any) -> Tensor:
+        """`numpy.ravel`"""
+        return table.ravel(self, **unknown)
+
+    def flatten(self, **unknown: Any) -> Tensor:
+        """`numpy.ravel`; NumPy's difference, that one of the two copies, is of no account where nothing is written in place."""
+        return table.ravel(self, **unknown)
+
+    def squeeze(self, axis: Any = None) -> Tensor:
+        """`numpy.squeeze`"""
+        return table.squeeze(self, axis=axis)
+
+    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+        """`numpy.diagonal`"""
+        return table.diagonal(self, offset, axis1, axis2)
+
+    def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1, **unknown: Any) -> Tensor:
+        """`numpy.trace`"""
+        return table.trace(self, offset, axis1, axis2, **unknown)
+
+    def reshape(self, *shape: SupportsIndex | tuple[int, ...], **unknown: Any) -> Tensor:
         """`numpy.reshape`, the shape as a tuple or as arguments."""
-        return _OPS[np.reshape](self, unpacked(shape))
+        return table.reshape(self, unpacked(shape), **unknown)
 
     def transpose(self, *axes: SupportsIndex | tuple[int, ...]) -> Tensor:
         """`numpy.transpose`, the axes as a tuple or as arguments; without any, in reverse order."""
-        return _OPS[np.transpose](self, unpacked(axes) or None)
+        return table.transpose(self, unpacked(axes) or None)
 
     def swapaxes(self, axis1: int, axis2: int) -> Tensor:
         """`numpy.swapaxes`"""
-        return _OPS[np.swapaxes](self, axis1, axis2)
+        return table.swapaxes(self, axis1, axis2)
 
 
 def wrap(array: Array, node: Any = None) -> Tensor:

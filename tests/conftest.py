@@ -35,4 +35,5 @@ def rng() -> np.random.Generator:
 def cupy(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The stand-in, in CuPy's place."""
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy)
+    monkeypatch.setitem(sys.modules, "cupyx.scipy.special", fake_cupy)
     return fake_cupy

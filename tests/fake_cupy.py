@@ -1,12 +1,13 @@
 """A stand-in for CuPy, put into `sys.modules` by a fixture: computed by NumPy underneath, but as strict as CuPy about what it meets.
 
 As cupy.ndarray does, its arrays refuse to become a NumPy array unasked, refuse to be mixed with one, hand operations with foreign classes
-to NumPy's dispatch except for ``@``, which never makes way, and answer reductions with 0-d arrays instead of scalars, without ``where=``
-and ``initial=``. A function that is not listed here does not exist.
+to NumPy's dispatch except for ``@``, which never makes way, and answer reductions with 0-d arrays instead of scalars. A function that is
+not listed here does not exist, nor does a keyword that is refused here.
 """
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -61,8 +62,10 @@ class _Function:
         self.function, self.__name__ = function, function.__name__
 
     def __call__(self, *args: Any, **params: Any) -> Any:
-        if self.__name__ in REDUCTIONS and params.keys() & {"where", "initial"}:
+        if params.keys() & REFUSED.get(self.__name__, set()):
             raise TypeError(f"{self.__name__}() got an unexpected keyword argument")
+        if params.get("kind") not in (None, "stable"):
+            raise ValueError("kind can only be None or 'stable'")
         return _dressed(self.function(*_bare(args), **{key: _bare(value) for key, value in params.items()}))
 
     def at(self, array: ndarray, index: Any, value: Any) -> None:
@@ -91,7 +94,7 @@ class ndarray:
         return NotImplemented if method != "__call__" or function is None or foreign else function(*inputs, **params)
 
     def __array_function__(self, function: Any, types: Any, args: Any, params: Any) -> Any:
-        mine = LISTED.get(function.__name__)
+        mine = (LINALG if function.__module__ == "numpy.linalg" else LISTED).get(function.__name__)
         return NotImplemented if mine is None or any(t not in (ndarray, numpy.ndarray) for t in types) else mine(*args, **params)
 
     def __matmul__(self, other: Any) -> ndarray:
@@ -131,6 +134,27 @@ class ndarray:
     def __reduce__(self) -> Any:
         return asarray, (self.get(),)
 
+    def __dlpack__(self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: Any = None) -> Any:
+        if copy or dl_device not in (None, self.__dlpack_device__()):
+            raise BufferError("this capsule neither copies nor moves")
+        return _Capsule(self._array)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, self.device.id
+
+
+class _Capsule:
+    """A promise of the memory of a GPU, which nobody but `from_dlpack` below can redeem."""
+
+    def __init__(self, array: numpy.ndarray) -> None:
+        self.array = array
+
+
+def from_dlpack(source: Any) -> ndarray:
+    if source.__dlpack_device__()[0] not in (2, 13):
+        raise TypeError("CPU arrays cannot be directly imported to CuPy. Use `cupy.array(numpy.from_dlpack(input))` instead.")
+    return ndarray(source.__dlpack__(stream=1, max_version=(1, 0)).array.view())
+
 
 def asarray(value: Any, dtype: Any = None) -> ndarray:
     return value if isinstance(value, ndarray) else ndarray(numpy.array(value, dtype))
@@ -138,6 +162,11 @@ def asarray(value: Any, dtype: Any = None) -> ndarray:
 
 def asnumpy(array: ndarray) -> numpy.ndarray:
     return array.get()
+
+
+def erf(array: ndarray) -> ndarray:
+    """What ``cupyx.scipy.special`` has; complex numbers are not among its types."""
+    return ndarray(numpy.asarray(numpy.frompyfunc(math.erf, 1, 1)(array._array), array.dtype))
 
 
 def __getattr__(name: str) -> Any:
@@ -159,28 +188,35 @@ def _method(name: str) -> Any:
     return lambda self, *args, **params: _dressed(getattr(self._array, name)(*_bare(args), **params))
 
 
-REDUCTIONS = {"sum", "mean", "var", "max", "min", "any", "all"}
+REFUSED = {
+    **{name: {"where", "initial"} for name in ["sum", "mean", "var", "std", "prod", "max", "min", "any", "all"]},
+    "clip": {"min", "max"}, "sort": {"order", "stable"}, "argsort": {"order", "stable"}, "cumsum": {"keepdims"},
+}  # fmt: skip
 FUNCTIONS = """
-    add subtract multiply divide power negative positive square sqrt reciprocal exp log sin cos tanh absolute sign maximum minimum where
-    equal not_equal less less_equal greater greater_equal bitwise_and bitwise_or invert logical_and logical_or logical_not
-    isnan isinf isfinite isclose allclose array_equal
-    sum mean var max min any all argmax argmin count_nonzero
-    transpose swapaxes broadcast_to concatenate matmul shape ndim size result_type
+    add subtract multiply divide remainder power negative positive square sqrt reciprocal exp expm1 log log1p log2 log10
+    sin cos tan arctan sinh cosh tanh absolute sign floor ceil trunc rint round maximum minimum clip where copy
+    equal not_equal less less_equal greater greater_equal bitwise_and bitwise_or bitwise_xor invert
+    logical_and logical_or logical_xor logical_not isnan isinf isfinite isclose allclose array_equal iscomplexobj isrealobj
+    sum mean var std prod cumsum max min any all argmax argmin argsort count_nonzero
+    ravel squeeze expand_dims transpose swapaxes moveaxis flip broadcast_to concatenate stack pad tril triu diagonal trace sort
+    take_along_axis matmul dot inner outer tensordot einsum shape ndim size result_type
     zeros ones full arange linspace eye zeros_like ones_like full_like empty_like
 """
 OPERATORS = {
     "add": numpy.add, "sub": numpy.subtract, "mul": numpy.multiply, "truediv": numpy.divide, "pow": numpy.power, "eq": numpy.equal,
     "ne": numpy.not_equal, "lt": numpy.less, "le": numpy.less_equal, "gt": numpy.greater, "ge": numpy.greater_equal,
-    "and": numpy.bitwise_and, "or": numpy.bitwise_or,
+    "and": numpy.bitwise_and, "or": numpy.bitwise_or, "mod": numpy.remainder,
 }  # fmt: skip
 METHODS = """
     sum mean max min any all reshape transpose swapaxes astype copy view __neg__ __abs__ __invert__
 """
 
 LISTED = {name: _Function(getattr(numpy, name)) for name in FUNCTIONS.split()}
+LINALG = {"norm": _Function(numpy.linalg.norm)}
+linalg = SimpleNamespace(**LINALG)
 for name, ufunc in OPERATORS.items():
     setattr(ndarray, f"__{name}__", _operator(ufunc))
-    if name in ("add", "sub", "mul", "truediv", "pow", "and", "or"):
+    if name in ("add", "sub", "mul", "truediv", "pow", "mod", "and", "or"):
         setattr(ndarray, f"__r{name}__", _operator(ufunc, swapped=True))
 for name in METHODS.split():
     setattr(ndarray, name, _method(name))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
+from numpy import ndarray
 
 from minitensor.arrays import as_array
 from minitensor.errors import DeviceError, GraphError, ShapeError, describe
-from minitensor.grad_mode import enable_grad, no_grad
-from minitensor.primitive import Node
-from minitensor.tensor import DISPATCH, Leaf, Tensor, wrap
+from minitensor.grad_mode import enable_grad, mode, no_grad
+from minitensor.tensor import DISPATCH, Tensor, wrap
 
 Cotangents = dict[Any, Any]  # Node or Leaf -> cotangent: a raw array, or a Tensor in the traced walk
+_TIME = attrgetter("time")
 
 
 def backward(tensor: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False) -> None:
@@ -72,38 +74,54 @@ def grad(
 def walk(roots: Cotangents, targets: set[Any] | None, traced: bool, retain: bool) -> Cotangents:
     """The cotangents of ``targets`` (None: of every leaf), given those of the ``roots``.
 
-    Order: a node is ready when all nodes that use it have been walked, so each is visited once and the cost is linear in the number
-    of edges. Here, once for all rules, a cotangent is summed or broadcast to its input's shape and cast to its dtype. Raw arrays
-    serve the first order; with ``traced``, Tensors that record themselves.
+    Order: a node is younger than its inputs, so from the youngest to the oldest every node comes after all that use it, is visited once,
+    and the cost is linear in the number of edges. Here, once for all rules, a cotangent is summed or broadcast to its input's shape and
+    cast to its dtype. Raw arrays serve the first order; with ``traced``, Tensors that record themselves.
     """
-    users, wanted = _survey(roots, targets)
+    nodes = _nodes_below(roots)
+    wanted = None if targets is None else _leading_to(targets, nodes)
     pending: Cotangents = {}
     owned: set[Any] = set()  # cotangents that this walk made and may add into; others may be shared
+    found: Cotangents = {}
     for root, g in roots.items():
         _accumulate(pending, owned, root, g, traced)
-    ready = [node for node in roots if not users[node]]
-    found: Cotangents = {}
+    watched = mode.anomaly
     with enable_grad() if traced else no_grad():
-        while ready:
-            node = ready.pop()
+        for node in nodes:
             g = pending.pop(node, None)
-            if g is not None and (isinstance(node, Leaf) if targets is None else node in targets):
-                found[node] = as_array(g)
-            asked = node.edges if targets is None else [edge if edge in wanted else None for edge in node.edges]
-            walked = g is not None and any(edge is not None for edge in asked)
-            cotangents = node.vjp(g, asked, traced) if walked else [None] * len(asked)
-            if len(cotangents) != len(node.edges):
-                raise GraphError(f"the rule of {node.name} gave {len(cotangents)} cotangents for {len(node.edges)} inputs")
-            for edge, want, cotangent in zip(node.edges, asked, cotangents, strict=True):
-                if edge is None:
+            if g is None:
+                continue
+            if node.hooks:
+                g = _hooked(node, g, traced)
+            edges = node.edges
+            if wanted is None:
+                if not edges:
+                    found[node] = as_array(g)
                     continue
-                if want is not None and cotangent is not None:
-                    _accumulate(pending, owned, edge, fit(cotangent, edge), traced)
-                users[edge] -= 1
-                if not users[edge]:
-                    ready.append(edge)
-            if walked and not retain:
-                node.release()
+            else:
+                if node in targets:
+                    found[node] = as_array(g)
+                edges = [edge if edge in wanted else None for edge in edges]
+                if not any(edges):
+                    continue
+            if traced:
+                cotangents = node.vjp_traced(g, edges)
+            else:
+                y = node.output
+                cotangents = node.primitive.vjp(g, node if y is None else y, node.inputs, node.params, edges, False)
+            for edge, cotangent in zip(edges, cotangents):  # noqa: B905  (each is checked to be complete where it is made)
+                if edge is None or cotangent is None:
+                    continue
+                if type(cotangent) is not ndarray or cotangent.shape != edge.shape or cotangent.dtype is not edge.dtype:
+                    cotangent = fit(cotangent if traced else _bare(cotangent), edge)
+                if watched:
+                    _refuse_anomaly(node, edge, cotangent)
+                if edge in pending:
+                    _accumulate(pending, owned, edge, cotangent, traced)
+                else:
+                    pending[edge] = cotangent
+            if not retain:
+                node.inputs = node.output = None
     return found
 
 
@@ -121,6 +139,10 @@ def fit(g: Any, like: Any) -> Any:
     return g if g.dtype == like.dtype else g.astype(like.dtype)
 
 
+def _bare(g: Any) -> Any:
+    return g._data if isinstance(g, Tensor) else g  # a rule may give a constant as a Tensor
+
+
 def _accumulate(pending: Cotangents, owned: set[Any], node: Any, g: Any, traced: bool) -> None:
     before = pending.get(node)
     if before is None:
@@ -134,42 +156,50 @@ def _accumulate(pending: Cotangents, owned: set[Any], node: Any, g: Any, traced:
             owned.add(node)
 
 
-def _survey(roots: Iterable[Any], targets: set[Any] | None) -> tuple[dict[Any, int], set[Any]]:
-    """How many nodes use each node below the roots, and which nodes lead to a target; refuses a released graph before anything changes."""
-    users: dict[Any, int] = dict.fromkeys(roots, 0)
-    order, stack = [], list(users)
+def _hooked(node: Any, g: Any, traced: bool) -> Any:
+    for hook in list(node.hooks.values()):
+        changed = hook(g if traced else wrap(as_array(g)))
+        if changed is None:
+            continue
+        if not isinstance(changed, Tensor) or changed.shape != node.shape:
+            raise ShapeError(f"a hook on {node.name} must return None or a Tensor of shape {node.shape}, got {describe(changed)}")
+        g = changed if traced else changed._data
+    return g
+
+
+def _refuse_anomaly(node: Any, edge: Any, g: Any) -> None:
+    if not np.all(np.isfinite(g)):
+        bad = "nan" if np.any(np.isnan(g)) else "inf"
+        where = getattr(node, "where", "outside detect_anomaly()")
+        raise GraphError(f"detect_anomaly: the backward of {node.name!r}, called at {where}, gave {bad} for an input {describe(edge)}")
+
+
+def _nodes_below(roots: Iterable[Any]) -> list[Any]:
+    """The roots and all that they were computed from, youngest first; refuses a released graph before anything changes."""
+    seen = set(roots)
+    nodes, stack = [], list(seen)
     while stack:
         node = stack.pop()
-        if isinstance(node, Node) and node.inputs is None:
+        if node.inputs is None:
             raise GraphError(
                 f"this graph was released by an earlier walk (at {node.name!r}): pass retain_graph=True to the first backward() or grad(), "
                 "or compute the output again"
             )
-        order.append(node)
+        nodes.append(node)
         for edge in node.edges:
-            if edge is None:
-                continue
-            if edge not in users:
-                users[edge] = 0
+            if edge is not None and edge not in seen:
+                seen.add(edge)
                 stack.append(edge)
-            users[edge] += 1
-    if targets is None:
-        return users, set(users)
-    return users, _leading_to(targets, order, users)
+    nodes.sort(key=_TIME, reverse=True)
+    return nodes
 
 
-def _leading_to(targets: set[Any], nodes: list[Any], users: dict[Any, int]) -> set[Any]:
-    above: dict[Any, list[Any]] = {}
-    for node in nodes:
-        for edge in node.edges:
-            if edge is not None:
-                above.setdefault(edge, []).append(node)
-    wanted, stack = set(), [node for node in targets if node in users]
-    while stack:
-        node = stack.pop()
-        if node not in wanted:
+def _leading_to(targets: set[Any], nodes: list[Any]) -> set[Any]:
+    """The nodes that are a target or lead to one."""
+    wanted: set[Any] = set()
+    for node in reversed(nodes):  # inputs first
+        if node in targets or not wanted.isdisjoint(node.edges):
             wanted.add(node)
-            stack.extend(above.get(node, ()))
     return wanted
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from minitensor import arrays
+from minitensor.errors import UnsupportedError
 from minitensor.primitive import Primitive, primitive, serve, without_gradient
+from minitensor.tensor import DISPATCH
 
 
 def _power_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
@@ -19,6 +22,25 @@ def _power_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
 
 def _power_exponent(g: Any, y: Any, a: Any, _b: Any) -> Any:
     return g * y * np.log(np.where(a == 0, 1, np.where(a > 0, a, np.nan)))  # 0**b is constant in b > 0; a < 0 has no real derivative
+
+
+def _clip(x: Any, lo: Any, hi: Any) -> Any:
+    return np.clip(x, lo, hi)
+
+
+def _fits(low: Any, high: Any) -> Any:
+    """1 where low <= high; None is no bound."""
+    return True if low is None or high is None else low <= high
+
+
+def clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None, **unknown: Any) -> Any:
+    """`numpy.clip`; None is no bound, bounds may be Tensors, and ``min=``, ``max=`` are other names of ``a_min``, ``a_max``.
+
+    The gradient goes to ``a`` inside and at its bounds, else to the bound that was taken; lo > hi gives hi, which then gets it all.
+    """
+    if (min is not None or max is not None) and (a_min is not None or a_max is not None):
+        raise UnsupportedError("clip: bounds were given twice, as a_min, a_max and as min=, max=")
+    return clipped(a, a_min if min is None else min, a_max if max is None else max, **unknown)
 
 
 def _move(x: Any, source: str, target: str) -> Any:
@@ -37,12 +59,26 @@ square = primitive(np.square, lambda g, _y, x: 2 * g * x)
 sqrt = primitive(np.sqrt, lambda g, y, _x: g / (2 * y))
 reciprocal = primitive(np.reciprocal, lambda g, y, _x: -g * y * y)
 exp = primitive(np.exp, lambda g, y, _x: g * y)
+expm1 = primitive(np.expm1, lambda g, _y, x: g * np.exp(x))  # y + 1 would lose the digits of exp(x) at x << 0
 log = primitive(np.log, lambda g, _y, x: g / x)
+log1p = primitive(np.log1p, lambda g, _y, x: g / (1 + x))
+log2 = primitive(np.log2, lambda g, _y, x: g / (x * math.log(2)))
+log10 = primitive(np.log10, lambda g, _y, x: g / (x * math.log(10)))
 sin = primitive(np.sin, lambda g, _y, x: g * np.cos(x))
 cos = primitive(np.cos, lambda g, _y, x: -g * np.sin(x))
-tanh = primitive(np.tanh, lambda g, y, _x: g * (1 - y * y))
+tan = primitive(np.tan, lambda g, y, _x: g * (1 + y * y))
+arctan = primitive(np.arctan, lambda g, _y, x: g / (1 + x * x))
+sinh = primitive(np.sinh, lambda g, _y, x: g * np.cosh(x))
+cosh = primitive(np.cosh, lambda g, _y, x: g * np.sinh(x))
+tanh = primitive(np.tanh, lambda g, y, _x: g - g * y * y)
+erf = primitive(arrays.erf, lambda g, _y, x: g * (2 / math.sqrt(math.pi)) * np.exp(-x * x))
 absolute = primitive(np.absolute, lambda g, _y, x: g * np.sign(x))
 sign = primitive(np.sign, lambda g, _y, _x: g * 0)
+floor = primitive(np.floor, lambda g, _y, _x: g * 0)
+ceil = primitive(np.ceil, lambda g, _y, _x: g * 0)
+trunc = primitive(np.trunc, lambda g, _y, _x: g * 0)
+rint = primitive(np.rint, lambda g, _y, _x: g * 0)
+round = primitive(np.round, lambda g, _y, _x, decimals=0: g * 0)
 maximum = primitive(
     np.maximum,
     lambda g, _y, a, b: g * (a > b) + g / 2 * (a == b),
@@ -53,17 +89,39 @@ minimum = primitive(
     lambda g, _y, a, b: g * (a < b) + g / 2 * (a == b),
     lambda g, _y, a, b: g * (b < a) + g / 2 * (a == b),
 )
+clipped = primitive(  # min(hi, max(lo, x))
+    _clip,
+    lambda g, _y, x, lo, hi: g * _fits(lo, x) * _fits(x, hi),
+    lambda g, _y, x, lo, hi: g * (x < lo) * _fits(lo, hi),
+    lambda g, _y, x, lo, hi: g * ((x if lo is None else np.maximum(x, lo)) > hi),
+)
 where = primitive(
     np.where,
     None,
     lambda g, _y, condition, _a, _b: np.where(condition, g, 0),
     lambda g, _y, condition, _a, _b: np.where(condition, 0, g),
 )
-astype = primitive(arrays.astype, lambda g, _y, _x, dtype: g)  # the walk casts every cotangent to its input's dtype
+astype = serve(arrays.astype, primitive(arrays.astype, lambda g, _y, _x, dtype: g))  # the walk casts every cotangent to its input's dtype
 to_device: Primitive = serve(
     arrays.to_device, primitive(_move, lambda g, _y, _x, source, target: to_device(g, source=target, target=source))
 )
 
-without_gradient(np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal)
-without_gradient(np.bitwise_and, np.bitwise_or, np.invert, np.logical_and, np.logical_or, np.logical_not)
-without_gradient(np.isnan, np.isinf, np.isfinite, np.isclose, np.allclose, np.array_equal)
+copy = primitive(np.copy, lambda g, _y, _x: g)
+
+serve(np.clip, clip)
+serve(np.around, round)
+if hasattr(np, "astype"):  # NumPy 2.1
+    serve(np.astype, astype)
+abs = absolute
+
+_PLAIN = (
+    np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
+    np.logical_and, np.logical_or, np.logical_xor, np.logical_not, np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert,
+    np.isnan, np.isinf, np.isfinite, np.isclose, np.allclose, np.array_equal, np.iscomplexobj, np.isrealobj,
+)  # fmt: skip
+without_gradient(*_PLAIN)
+(
+    equal, not_equal, less, less_equal, greater, greater_equal,
+    logical_and, logical_or, logical_xor, logical_not, bitwise_and, bitwise_or, bitwise_xor, invert,
+    isnan, isinf, isfinite, isclose, allclose, array_equal, iscomplexobj, isrealobj,
+) = (DISPATCH[function] for function in _PLAIN)  # fmt: skip

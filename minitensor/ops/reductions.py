@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from minitensor.primitive import primitive, without_gradient
+from minitensor.arrays import as_array
+from minitensor.primitive import primitive, serve, without_gradient
+from minitensor.tensor import DISPATCH
 
 
 def _axes(x: Any, axis: Any) -> tuple[int, ...]:
@@ -19,36 +21,106 @@ def _count(x: Any, axis: Any) -> int:
     return math.prod(x.shape[i] for i in _axes(x, axis))
 
 
-def _unreduce(g: Any, x: Any, axis: Any) -> Any:
+def unreduce(g: Any, x: Any, axis: Any) -> Any:
     """``g`` with the reduced axes of ``x`` put back as length 1, so that it broadcasts against ``x``."""
     reduced = _axes(x, axis)
     return g.reshape(tuple(1 if i in reduced else n for i, n in enumerate(x.shape)))
 
 
+def over(a: Any, b: Any) -> Any:
+    """a / b, and 0 where b is 0."""
+    return np.where(b == 0, 0, a / np.where(b == 0, 1, b))
+
+
 def _sum(g: Any, _y: Any, _x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    return _unreduce(g, _x, axis)
+    return unreduce(g, _x, axis)
 
 
 def _mean(g: Any, _y: Any, _x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    return _unreduce(g, _x, axis) / _count(_x, axis)
+    return unreduce(g, _x, axis) / _count(_x, axis)
+
+
+def _freed(x: Any, axis: Any, ddof: float) -> float:
+    """1 / (m - ddof), nan where NumPy's variance is nan or inf."""
+    freedom = _count(x, axis) - ddof
+    return 1 / freedom if freedom > 0 else math.nan
 
 
 def _var(g: Any, _y: Any, x: Any, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Any:
-    freedom = _count(x, axis) - ddof
-    scale = 2 / freedom if freedom > 0 else math.nan  # NumPy's variance is nan or inf there
-    return _unreduce(g, x, axis) * (x - np.mean(x, axis=axis, keepdims=True)) * scale
+    return unreduce(g, x, axis) * (x - np.mean(x, axis=axis, keepdims=True)) * (2 * _freed(x, axis, ddof))
+
+
+def _std(g: Any, y: Any, x: Any, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Any:
+    return unreduce(g, x, axis) * over(x - np.mean(x, axis=axis, keepdims=True), unreduce(y, x, axis)) * _freed(x, axis, ddof)
 
 
 def _extremum(g: Any, y: Any, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    ties = x == _unreduce(y, x, axis)
-    return _unreduce(g, x, axis) * ties / np.sum(ties, axis=_axes(x, axis), keepdims=True)
+    ties = (x == unreduce(y, x, axis)) | np.isnan(x)  # a nan is its slice's maximum and equal to nothing
+    return unreduce(g, x, axis) * ties / np.sum(ties, axis=_axes(x, axis), keepdims=True)
 
 
-# The names are NumPy's, so this module hides Python's own sum, max and min.
+def _others(x: Any) -> Any:
+    """Along the last axis, the product of all elements but the own, by a tree of pairs: without division, zeros do no harm."""
+    half = x.shape[-1] // 2
+    if half == 0:
+        return np.ones_like(x)
+    left, right, odd = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    rest = _others(np.concatenate([left * right, odd], axis=-1))
+    return np.concatenate([rest[..., :half] * right, rest[..., :half] * left, rest[..., half:]], axis=-1)
+
+
+def _prod(g: Any, _y: Any, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    reduced = _axes(x, axis)
+    last = tuple(range(x.ndim - len(reduced), x.ndim))
+    turned = np.moveaxis(x, reduced, last)
+    others = _others(turned.reshape((*turned.shape[: x.ndim - len(reduced)], _count(x, axis))))
+    return unreduce(g, x, axis) * np.moveaxis(others.reshape(turned.shape), last, reduced)
+
+
+def _cumsum(g: Any, _y: Any, _x: Any, axis: Any = None) -> Any:
+    axis = 0 if axis is None else axis
+    return np.flip(np.cumsum(np.flip(g, axis), axis=axis), axis).reshape(_x.shape)
+
+
+def _logsumexp(a: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """log(sum(exp(a))) over ``axis`` (None, an int or a tuple), without overflow.
+
+    The result has the shape of `numpy.sum`'s and the dtype of ``a``. A slice of nothing but -inf gives -inf and the gradient 0.
+    `ShapeError` for an axis that is not there.
+
+    >>> import minitensor as mt
+    >>> x = mt.tensor([1000.0, 1000.0], requires_grad=True)
+    >>> y = mt.logsumexp(x); y
+    tensor(1000.6931, grad_fn=<logsumexp>)
+    >>> y.backward(); x.grad                 # softmax
+    tensor([0.5, 0.5])
+    """
+    a = as_array(a)
+    top = np.max(a, axis=axis, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0)
+    with np.errstate(divide="ignore", over="ignore"):
+        y = np.log(np.sum(np.exp(a - top), axis=axis, keepdims=True)) + top
+    return y if keepdims else y.reshape(tuple(n for i, n in enumerate(y.shape) if i not in _axes(a, axis)))
+
+
+def _softmax(g: Any, y: Any, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    y = unreduce(y, x, axis)
+    return unreduce(g, x, axis) * np.exp(x - np.where(y == -np.inf, 0, y))
+
+
+# The names are NumPy's, so this module hides Python's own sum, max, min, any and all.
 sum = primitive(np.sum, _sum)
 mean = primitive(np.mean, _mean)
 var = primitive(np.var, _var)
+std = primitive(np.std, _std)
 max = primitive(np.max, _extremum)
 min = primitive(np.min, _extremum)
+prod = primitive(np.prod, _prod)
+cumsum = primitive(np.cumsum, _cumsum)
+logsumexp = primitive(_logsumexp, _softmax)
+serve(np.amax, max)
+serve(np.amin, min)
 
-without_gradient(np.argmax, np.argmin, np.any, np.all, np.count_nonzero)
+_PLAIN = (np.argmax, np.argmin, np.any, np.all, np.count_nonzero)
+without_gradient(*_PLAIN)
+argmax, argmin, any, all, count_nonzero = (DISPATCH[function] for function in _PLAIN)

@@ -46,10 +46,10 @@ def test_decorator(decorate) -> None:
         """What it does."""
         return recording(), number
 
-    assert inside(number=3) == (decorate.enabled, 3)
+    assert inside(number=3) == (decorate.value, 3)
     assert (inside.__name__, inside.__doc__) == ("inside", "What it does.")
     with mt.no_grad():
-        assert inside(3)[0] is decorate.enabled
+        assert inside(3)[0] is decorate.value
         assert not recording()
     assert recording()
 
