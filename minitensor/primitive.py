@@ -306,6 +306,54 @@ class JointPrimitive(Primitive):
         return _complete(self.name, self.rules[0](g, y, *inputs, **params), inputs)  # type: ignore[misc]
 
 
+class Several:
+    """The cotangents of a function's several outputs, by number; those that nobody used are missing."""
+
+    def __init__(self, parts: dict[int, Any], shape: tuple[Any, ...], dtype: tuple[Any, ...]) -> None:
+        self.parts, self.shape, self.dtype = parts, shape, dtype
+
+    @classmethod
+    def like(cls, outputs: Sequence[Any]) -> Several:
+        """None of the cotangents yet."""
+        return cls({}, tuple(getattr(y, "shape", None) for y in outputs), tuple(getattr(y, "dtype", None) for y in outputs))
+
+    def __add__(self, other: Several) -> Several:
+        both = {k: self.parts[k] + other.parts[k] for k in self.parts.keys() & other.parts.keys()}
+        return Several(self.parts | other.parts | both, self.shape, self.dtype)
+
+    def complete(self) -> list[Any]:
+        """One cotangent per output: zeros where nobody used it, None where it is no array."""
+        some = next(iter(self.parts.values()))
+        return [
+            self.parts[k] if k in self.parts else None if shape is None else np.zeros_like(some, shape=shape, dtype=dtype)
+            for k, (shape, dtype) in enumerate(zip(self.shape, self.dtype, strict=True))
+        ]
+
+
+class _Part:
+    """What stands in a node in the place of a `Primitive`: one of several outputs."""
+
+    name = "output"
+
+    def vjp(self, g: Any, y: Any, inputs: Sequence[Any], params: dict[str, Any], edges: Sequence[Any], traced: bool) -> Sequence[Any]:
+        (several,) = edges
+        return [Several({params["number"]: g}, several.shape, several.dtype)]
+
+
+class _PartNode(Node):
+    __slots__ = ()
+
+    def vjp_traced(self, g: Tensor, asked: Sequence[Any]) -> Sequence[Any]:
+        return self.primitive.vjp(g, None, (), self.params, asked, True)
+
+
+def part_of(node: Any, number: int, array: Array) -> Tensor:
+    """Output ``number`` of a function as a Tensor: of the node itself when that has one output, else of a part of it."""
+    if not isinstance(node.dtype, tuple):
+        return wrap(array, node)
+    return wrap(array, _PartNode(_Part(), {"number": number}, (node,), (node,), None, array))
+
+
 def _complete(name: str, cotangents: Sequence[Any], inputs: Sequence[Any]) -> Sequence[Any]:
     if len(cotangents) != len(inputs):
         raise GraphError(f"the rule of {name} gave {len(cotangents)} cotangents for {len(inputs)} inputs")

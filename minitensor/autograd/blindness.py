@@ -79,7 +79,7 @@ class _Probe:
         self.gradient = subject.pullback(self.call, cotangent)
 
     def contributions(self, i: int) -> tuple[Array, Array, Array]:
-        """The gradient with the i-th cotangent scaled by 1.1; per input, how much of it comes through node i, and would if it were random."""
+        """The gradient with cotangent i scaled by 1.1; per input, how much of it comes through node i, and would if that were random."""
         scaled = self._hooked(i, lambda g: g * 1.1)
         through = 10 * (scaled - self.gradient)
         random = self._hooked(i, lambda g: g * Tensor(self.rng.standard_normal(g.shape), g.dtype, g.device)) - self.gradient + through

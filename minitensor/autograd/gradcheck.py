@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minitensor.arrays import Array
-from minitensor.autograd.blindness import MOST_NODES, unseen
+from minitensor.autograd.blindness import MOST_NODES, Unseen, unseen
 from minitensor.autograd.differences import Slopes, Taylor, central_difference, one_sided, remembered, slopes, taylor
 from minitensor.autograd.result import GradCheck, Row
 from minitensor.autograd.subject import Refusal, Subject
@@ -226,7 +226,8 @@ class _Experiment:
             refused = f"The complex step cannot judge here: {refusal}. Below, Richardson judges instead."
             cells = self._by_numbers(gradients, "richardson")
         verdict, reason = self._verdict(cells, refused)
-        notes, blind = [*self._notes(), *cells.notes], []
+        notes = [*self._notes(), *cells.notes]
+        blind: list[Unseen] = []
         if verdict == "ok":
             constant = self._constant(cells)
             names = [name for name, zero in zip(subject.names, constant, strict=True) if zero]
@@ -300,14 +301,21 @@ class _Experiment:
     def _complex(self, numbers: Slopes, rounding: Array) -> Slopes:
         """The complex step in the place of Richardson's values, which it must agree with."""
         directions = np.eye(self.subject.x.size) if self.directions is None else self.directions
-        value = np.stack([self._seen(self.subject.complex_slopes(row), self.cotangents) for row in directions], axis=1)
+
+        def stepped(move: Array | float = 0.0) -> Array:
+            slopes = (self.subject.complex_slopes(row, move=move) for row in directions)
+            return np.stack([self._seen(slope, self.cotangents) for slope in slopes], axis=1)
+
+        value = stepped()
         off = ~numbers.kink & ~(np.abs(value - numbers.value) <= numbers.error + rounding)
         if off.any():
             row, column = np.argwhere(off)[np.argmax(np.abs(value - numbers.value)[off])]
             by_step, by_richardson = value[row, column], numbers.value[row, column]
             lost = "the imaginary part was lost" if by_step == 0 else "a part of the path left the complex world"
             raise Refusal(f"{lost} (abs, var, norm, a cast, ...): it gives {by_step:.4g} where Richardson gives {by_richardson:.4g}")
-        return numbers._replace(value=value, error=np.minimum(numbers.error, rounding))
+        # As for the gradient: what a few units in the last place of x do to it
+        error = self.noise[:, None] + 4 * np.max([np.abs(stepped(move) - value) for move in self.moves], axis=0)
+        return numbers._replace(value=value, error=np.minimum(numbers.error, error))
 
     def _by_taylor(self, gradients: Array) -> _Cells:
         assert self.directions is not None
@@ -416,15 +424,12 @@ class _Experiment:
             order = np.lexsort((-np.nan_to_num(used[:, own], nan=np.inf).ravel(), -severity[:, own].ravel()))
             places = [(k // len(own), own[k % len(own)]) for k in order[:SHOWN]]
             worst = [place for place in places if cells.marks[place] != "ok"] or places[:1]
-            rows += [
-                Row(
-                    *self._place(column),
-                    self._output(row),
-                    *(float(part[row, column]) for part in (cells.analytic, cells.numerical, difference, cells.bar)),
-                    str(cells.marks[row, column]),
+            for row, column in worst:
+                analytic, numerical, off, bar = (
+                    float(part[row, column]) for part in (cells.analytic, cells.numerical, difference, cells.bar)
                 )
-                for row, column in worst
-            ]
+                place = (*self._place(column), self._output(row))
+                rows.append(Row(*place, analytic, numerical, off, bar, str(cells.marks[row, column])))
         return tuple(rows)
 
     def _place(self, column: int) -> tuple[str, str]:

@@ -110,12 +110,12 @@ class Subject:
             noise = np.fmax(noise, np.abs(self.values(self.x + move) - 2 * self.y + self.values(self.x - move)))
         return noise
 
-    def complex_slopes(self, direction: Array, step: float = TINY_STEP) -> Array:
-        """dy along ``direction`` by the complex step, Im y(x + i step direction) / step; `Refusal` when ``fn`` leaves the complex world.
+    def complex_slopes(self, direction: Array, step: float = TINY_STEP, move: Array | float = 0.0) -> Array:
+        """dy along ``direction`` at x + move, as Im y(x + move + i step direction) / step; `Refusal` when ``fn`` takes no complex numbers.
 
         ``fn`` is called on plain complex arrays, and on complex Tensors without a gradient where it needs Tensors.
         """
-        moved = self.x + 1j * step * direction
+        moved = self.x + move + 1j * step * direction
         args = [value._data if isinstance(value, Tensor) else _own(value) for value in map(_upcast, self.inputs)]
         for i, (start, end), shape in zip(self.checked, self.places, self.shapes, strict=True):
             args[i] = arrays.to_device(moved[start:end].reshape(shape), self.inputs[i].device)
@@ -159,7 +159,7 @@ def nodes_between(call: Call) -> list[Any]:
     return list(leading)
 
 
-class Refusal(Exception):  # noqa: N818 - caught inside, and shown as a verdict
+class Refusal(Exception):
     """Why a check would prove nothing."""
 
 

@@ -12,6 +12,7 @@ from numpy import ndarray
 from minitensor.arrays import as_array
 from minitensor.errors import DeviceError, GraphError, ShapeError, describe
 from minitensor.grad_mode import enable_grad, mode, no_grad
+from minitensor.primitive import Several
 from minitensor.tensor import DISPATCH, Tensor, wrap
 
 Cotangents = dict[Any, Any]  # Node or Leaf -> cotangent: a raw array, or a Tensor in the traced walk
@@ -78,7 +79,7 @@ def walk(roots: Cotangents, targets: set[Any] | None, traced: bool, retain: bool
     and the cost is linear in the number of edges. Here, once for all rules, a cotangent is summed or broadcast to its input's shape and
     cast to its dtype. Raw arrays serve the first order; with ``traced``, Tensors that record themselves.
     """
-    nodes = _nodes_below(roots)
+    nodes = _nodes_below(roots, all_needed=targets is None)
     wanted = None if targets is None else _leading_to(targets, nodes)
     pending: Cotangents = {}
     owned: set[Any] = set()  # cotangents that this walk made and may add into; others may be shared
@@ -168,23 +169,21 @@ def _hooked(node: Any, g: Any, traced: bool) -> Any:
 
 
 def _refuse_anomaly(node: Any, edge: Any, g: Any) -> None:
-    if not np.all(np.isfinite(g)):
-        bad = "nan" if np.any(np.isnan(g)) else "inf"
+    parts = list(g.parts.values()) if isinstance(g, Several) else [g]
+    if not all(np.all(np.isfinite(part)) for part in parts):
+        bad = "nan" if any(np.any(np.isnan(part)) for part in parts) else "inf"
         where = getattr(node, "where", "outside detect_anomaly()")
         raise GraphError(f"detect_anomaly: the backward of {node.name!r}, called at {where}, gave {bad} for an input {describe(edge)}")
 
 
-def _nodes_below(roots: Iterable[Any]) -> list[Any]:
-    """The roots and all that they were computed from, youngest first; refuses a released graph before anything changes."""
+def _nodes_below(roots: Iterable[Any], all_needed: bool = True) -> list[Any]:
+    """The roots and all that they were computed from, youngest first; refuses a released graph, if all of it is needed."""
     seen = set(roots)
     nodes, stack = [], list(seen)
     while stack:
         node = stack.pop()
-        if node.inputs is None:
-            raise GraphError(
-                f"this graph was released by an earlier walk (at {node.name!r}): pass retain_graph=True to the first backward() or grad(), "
-                "or compute the output again"
-            )
+        if node.inputs is None and all_needed:
+            raise _released(node)
         nodes.append(node)
         for edge in node.edges:
             if edge is not None and edge not in seen:
@@ -195,12 +194,23 @@ def _nodes_below(roots: Iterable[Any]) -> list[Any]:
 
 
 def _leading_to(targets: set[Any], nodes: list[Any]) -> set[Any]:
-    """The nodes that are a target or lead to one."""
+    """The nodes that are a target or lead to one; refuses a released graph on the way."""
     wanted: set[Any] = set()
     for node in reversed(nodes):  # inputs first
-        if node in targets or not wanted.isdisjoint(node.edges):
+        if not wanted.isdisjoint(node.edges):
+            if node.inputs is None:
+                raise _released(node)
+            wanted.add(node)
+        elif node in targets:
             wanted.add(node)
     return wanted
+
+
+def _released(node: Any) -> GraphError:
+    return GraphError(
+        f"this graph was released by an earlier walk (at {node.name!r}): pass retain_graph=True to the first backward() or grad(), "
+        "or compute the output again"
+    )
 
 
 def _roots(outputs: Sequence[Tensor], gradients: Sequence[Tensor | None], traced: bool) -> Cotangents:

@@ -130,7 +130,8 @@ def _drawn(node: Any, number: int, called: Mapping[int, str], output: bool) -> D
     told = {key: value for key, value in node.params.items() if value is not False and (value is not None or key == "index")}
     params = ", ".join(f"{key}={_short(value)}" for key, value in told.items())
     name = f"{own} = {node.name}" if own not in ("", node.name) else node.name
-    return DrawnNode(number, "operation", name, node.shape, str(node.dtype), params, output)
+    dtypes = node.dtype if isinstance(node.dtype, tuple) else (node.dtype,)  # of a function with several outputs
+    return DrawnNode(number, "operation", name, node.shape, ", ".join(map(str, dtypes)), params, output)
 
 
 def _short(value: Any) -> str:

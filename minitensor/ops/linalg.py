@@ -209,6 +209,8 @@ outer = primitive(
     lambda g, _y, _a, b: (g @ np.ravel(b)).reshape(np.shape(_a)),
     lambda g, _y, a, _b: (np.ravel(a) @ g).reshape(np.shape(_b)),
 )
-einsum = serve(np.einsum, _Einsum(np.einsum, _einsum, latex=r"\bar x_k = \operatorname{einsum}(\bar y, x_1, \dots, x_{k-1}, x_{k+1}, \dots)"))
+einsum = serve(
+    np.einsum, _Einsum(np.einsum, _einsum, latex=r"\bar x_k = \operatorname{einsum}(\bar y, x_1, \dots, x_{k-1}, x_{k+1}, \dots)")
+)
 p_norm = primitive(_p_norm, _p_norm_rule)
 serve(np.linalg.norm, norm)
