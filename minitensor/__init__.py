@@ -2,6 +2,8 @@
 
 from importlib import import_module as _import_module
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 from numpy import bool_, float16, float32, float64, int8, int16, int32, int64, uint8
 
@@ -39,11 +41,13 @@ from minitensor.creation import (
     zeros,
     zeros_like,
 )
-from minitensor.drawing import draw
 from minitensor.ops import *
 from minitensor.primitive import primitive
 from minitensor.tensor import Tensor
 from minitensor.version import __version__
+
+if _TYPE_CHECKING:
+    from minitensor.drawing import draw
 
 # In a checkout nn/ stands beside minitensor/, not inside it: these two lines let minitensor.nn be found there too.
 if not (_Path(__file__).parent / "nn").is_dir():
@@ -58,7 +62,9 @@ __all__ = [
 ]  # fmt: skip
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> _Any:
     if name == "nn":  # the one exception to the direction of imports: mt.nn works after `import minitensor`
         return _import_module("minitensor.nn")
+    if name == "draw":  # loaded when it is asked for, so that `import minitensor` costs little more than NumPy
+        return _import_module("minitensor.drawing").draw
     raise AttributeError(f"module 'minitensor' has no attribute {name!r}")

@@ -10,7 +10,7 @@ from minitensor import arrays
 from minitensor.errors import DTypeError
 from minitensor.tensor import Tensor, unpacked, wrap
 
-_random = np.random.default_rng()
+_random: np.random.Generator | None = None  # made at the first draw: NumPy loads its random numbers when they are asked for
 
 
 def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -134,6 +134,12 @@ def manual_seed(seed: int) -> None:
     _random = np.random.default_rng(seed)
 
 
+def _generator() -> np.random.Generator:
+    global _random
+    _random = _random or np.random.default_rng()
+    return _random
+
+
 def _drawn(values: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
     # Drawn on the CPU and then moved, so that a seed gives the same numbers on every device
     return Tensor(np.asarray(values), dtype or arrays.get_default_dtype(), device, requires_grad)
@@ -141,16 +147,16 @@ def _drawn(values: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
 
 def randn(*shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Standard normal numbers; the shape as a tuple or as arguments."""
-    return _drawn(_random.standard_normal(unpacked(shape)), dtype, device, requires_grad)
+    return _drawn(_generator().standard_normal(unpacked(shape)), dtype, device, requires_grad)
 
 
 def rand(*shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Uniform numbers in [0, 1); the shape as a tuple or as arguments."""
-    return _drawn(_random.random(unpacked(shape)), dtype, device, requires_grad)
+    return _drawn(_generator().random(unpacked(shape)), dtype, device, requires_grad)
 
 
 def randint(low: int, high: int, size: Any, dtype: Any = np.int64, device: Any = None) -> Tensor:
     """Uniform integers in [low, high)."""
     if np.dtype(dtype).kind not in "iu":
         raise DTypeError(f"randint: an integer dtype is needed, got {np.dtype(dtype)}")
-    return _drawn(_random.integers(low, high, size), dtype, device, False)
+    return _drawn(_generator().integers(low, high, size), dtype, device, False)

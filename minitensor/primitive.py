@@ -16,6 +16,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from itertools import count, repeat
 from typing import Any, TypeVar
 
@@ -116,10 +117,6 @@ class Primitive:
         # What each rule reads, as bits: 1 for the output, 2 for the first input, 4 for the second, ...
         self.reads: Iterable[int] = [_bits(names[1 : 2 + self.arity]) for names in signatures]
         self.params = tuple(max(signatures, key=len)[2 + self.arity :])
-        try:
-            self._positional = tuple(inspect.signature(function).parameters)[self.arity :]
-        except ValueError:  # some of NumPy's C functions tell no signature
-            self._positional = self.params
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
@@ -131,20 +128,33 @@ class Primitive:
 
     def bind(self, args: Sequence[Any], params: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
         """Positional parameters by name; a keyword without a rule is refused here, when it is called."""
-        known = ", ".join(f"{name}=" for name in self.params) or "no keywords"
-        named = dict(zip(self._positional, args[self.arity :], strict=False))
-        if len(args) - self.arity > len(self._positional) or named.keys() & params.keys():
-            raise UnsupportedError(f"{self.name}: one argument too many, or given twice (it takes {self.arity} array(s), then {known})")
-        params = named | params
+        if len(args) > self.arity:
+            named = dict(zip(self._positional, args[self.arity :], strict=False))
+            if len(args) - self.arity > len(named) or named.keys() & params.keys():
+                raise UnsupportedError(
+                    f"{self.name}: one argument too many, or given twice (it takes {self.arity} array(s), then {self._known()})"
+                )
+            params = named | params
         for key in params.keys() - set(self.params):
             if key == "out" and params[key] is None:
                 del params[key]  # NumPy's own spelling of "no out="
                 continue
             hint = {"dim": "; the axis is named axis=", "keepdim": "; NumPy writes keepdims="}.get(key, "")
-            raise UnsupportedError(f"{self.name}: the keyword {key}= has no derivative rule (it takes {known}){hint}")
+            raise UnsupportedError(f"{self.name}: the keyword {key}= has no derivative rule (it takes {self._known()}){hint}")
         if len(args) < self.arity:
             raise UnsupportedError(f"{self.name} takes {self.arity} array(s), got {len(args)}")
         return args[: self.arity], {name: _own(value) for name, value in params.items()}
+
+    def _known(self) -> str:
+        return ", ".join(f"{name}=" for name in self.params) or "no keywords"
+
+    @cached_property
+    def _positional(self) -> Sequence[str]:
+        """What may follow the inputs without its name."""
+        try:
+            return tuple(inspect.signature(self.function).parameters)[self.arity :]
+        except ValueError:  # some of NumPy's C functions tell no signature
+            return self.params
 
     def forward(self, arrays: Sequence[Any], params: dict[str, Any]) -> Array:
         """The function on raw arrays."""
@@ -247,10 +257,11 @@ class Binary(Primitive):
 
 def _arguments(rule: Rule, count: int) -> list[str]:
     """The names of a rule's arguments; ``*rest`` stands for as many as make ``count``."""
-    parameters = inspect.signature(rule).parameters.values()
-    starred = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
-    names = [parameter.name for parameter in parameters]
-    return names + names[-1:] * (count - len(names)) if starred else names
+    code = getattr(rule, "__code__", None)
+    if code is None or hasattr(rule, "__self__"):
+        return list(inspect.signature(rule).parameters)
+    names = list(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])  # inspect would take most of the time of our import
+    return names + ["_"] * (count - len(names)) if code.co_flags & inspect.CO_VARARGS else names
 
 
 def _bits(names: list[str]) -> int:
@@ -280,7 +291,7 @@ class ListPrimitive(Primitive):
 
     def __init__(self, function: Callable[..., Any], rule: Rule, latex: str = "") -> None:
         super().__init__(function, rule, latex=latex)
-        reads = _bits(list(inspect.signature(rule).parameters)[1:3])
+        reads = _bits(_arguments(rule, 3)[1:3])
         self.reads = repeat(reads & 1 | (~1 if reads & 2 else 0))  # the bits of all inputs, or of none
 
     def __call__(self, *args: Any, **params: Any) -> Any:

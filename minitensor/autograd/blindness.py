@@ -24,6 +24,7 @@ class Unseen:
     operation: str
     shape: tuple[int, ...]
     reason: str
+    annihilated: bool
 
 
 def unseen(
@@ -60,10 +61,10 @@ def unseen(
             block = int(np.argmax(annihilated))
             ratio = arrived[block] / random[block]
             reason = f"its cotangent is nearly annihilated on the way to {subject.names[block]} ({ratio:.0e})"
-            blind.append(Unseen(node.name, node.shape, reason))
+            blind.append(Unseen(node.name, node.shape, reason, True))
         elif not notices(scaled):
             if (arrived > largest).any():
-                blind.append(Unseen(node.name, node.shape, "10 % more here stays within the tolerance"))
+                blind.append(Unseen(node.name, node.shape, "10 % more here stays within the tolerance", False))
             else:
                 idle += 1
     return blind, idle

@@ -92,7 +92,7 @@ def slopes(f: Callable[[float], Any], h: float = 0.125, levels: int = 8, noise: 
     """
     at = remembered(f)
     best, first = None, h
-    for _ in range(ladders):
+    for k in range(2 * ladders):
         value, error = richardson(at, h, levels, noise)
         below, above, kink = one_sided(at, h / 2 ** (levels - 1), noise)
         found = Slopes(value, np.where(kink, np.maximum(error, np.abs(above - below) / 2), error), below, above, kink)
@@ -100,6 +100,8 @@ def slopes(f: Callable[[float], Any], h: float = 0.125, levels: int = 8, noise: 
         best = found if best is None else Slopes(*(np.where(closer, new, old) for new, old in zip(found, best, strict=True)))
         scale = np.max(np.abs(best.value), initial=0, where=np.isfinite(best.value))
         if not best.kink.any() and np.all(best.error <= 1e-6 * scale + 16 * noise / first):
+            break
+        if k + 1 >= ladders and np.isfinite(best.error).all():  # smaller steps serve only where all so far have left the domain
             break
         h /= 2**levels
     assert best is not None

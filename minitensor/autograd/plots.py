@@ -19,30 +19,35 @@ try:
 except ImportError as error:
     raise MissingPackageError(f'pictures need the extra "report": pip install -e ".[report]" from the checkout ({error})') from error
 
-MARKERS = {"WRONG": ("x", "wrong"), "kink": ("v", "at a kink"), "uncertain": ("o", "uncertain")}
+MARKERS = {"WRONG": ("X", "wrong"), "kink": ("v", "at a kink"), "uncertain": ("o", "uncertain")}
 LEAST = 1e-17  # an error of 0 has no logarithm
+ROUNDING = 1e-8  # a scale that ends lower would paint rounding errors in the colours of mistakes
 
 
 def heatmap(maps: Sequence[tuple[str, Array, Array]]) -> Figure:
-    """Per input the largest |analytic - numerical| of each element; an input of more than two axes is shown as rows of its last axis."""
+    """Per input the largest |analytic - numerical| of each element, all on one scale; of more than two axes the last makes the rows."""
     figure = Figure(figsize=(5 * len(maps), 4), layout="constrained")
-    for axes, (name, errors, marks) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps, strict=True):
+    panels = figure.subplots(1, len(maps), squeeze=False)[0]
+    worst = max(float(np.max(errors, initial=0, where=np.isfinite(errors))) for _, errors, _ in maps)
+    norm = LogNorm(LEAST, max(worst, ROUNDING))
+    for axes, (name, errors, marks) in zip(panels, maps, strict=True):
         grid = np.atleast_2d(errors.reshape(-1, errors.shape[-1]) if errors.ndim else errors)
-        shown = np.where(np.isfinite(grid), np.maximum(grid, LEAST), np.nan)
-        finite = shown[np.isfinite(shown)]
-        low, high = (finite.min(), finite.max()) if finite.size else (LEAST, 1.0)
-        image = axes.imshow(shown, norm=LogNorm(low, max(high, 10 * low)), cmap="viridis", aspect="auto")
-        figure.colorbar(image, ax=axes, label="|analytic - numerical|")
-        places = marks.reshape(grid.shape)
+        image = axes.imshow(np.where(np.isfinite(grid), np.maximum(grid, LEAST), np.nan), norm=norm, cmap="viridis", aspect="auto")
         for mark, (marker, label) in MARKERS.items():
-            rows, columns = np.nonzero(places == mark)
+            rows, columns = np.nonzero(marks.reshape(grid.shape) == mark)
             if len(rows):
                 axes.scatter(columns, rows, marker=marker, s=80, facecolor="#b3261e", edgecolor="white", linewidth=1, label=label)
-        if (places != "ok").any():
+        if (marks != "ok").any():
             axes.legend(loc="upper right")
-        axes.set(title=f"{name}, shape {errors.shape}", xlabel="last axis", ylabel="all other axes")
+        down, right = ("axis 0", "axis 1") if errors.ndim == 2 else ("all axes but the last", "last axis")
+        axes.set(title=f"{name}, shape {errors.shape}", xlabel=right)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        if errors.ndim > 1:
+            axes.set_ylabel(down)
+            axes.yaxis.get_major_locator().set_params(integer=True)
+        else:
+            axes.set_yticks([])
+    figure.colorbar(image, ax=list(panels), label="|analytic - numerical|")
     return figure
 
 

@@ -40,15 +40,15 @@ class Subject:
         self.fn = fn
         self.inputs = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
         self.checked = [i for i, value in enumerate(self.inputs) if isinstance(value, Tensor) and value.requires_grad]
+        for i, value in enumerate(self.inputs):
+            if getattr(value, "dtype", np.dtype(bool)).kind == "c":
+                raise DTypeError(f"gradcheck: input {i} is {describe(value)}; complex numbers cannot carry a gradient: give both parts")
         if not self.checked:
             given = ", ".join(map(describe, self.inputs)) or "nothing"
             raise GraphError(
                 f"gradcheck: no input requires a gradient, so there is nothing to check (got {given}); "
-                "give Tensors made with requires_grad=True"
+                "give floating Tensors made with requires_grad=True"
             )
-        for i, value in enumerate(self.inputs):
-            if getattr(value, "dtype", np.dtype(bool)).kind == "c":
-                raise DTypeError(f"gradcheck: input {i} is {describe(value)}; complex numbers cannot carry a gradient: give both parts")
         self.names = list(names) or [f"input {i}" for i in self.checked]
         self.shapes = [self.inputs[i].shape for i in self.checked]
         self.places = list(pairwise(accumulate(map(math.prod, self.shapes), initial=0)))  # where each input stands in x

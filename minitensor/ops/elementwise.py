@@ -103,7 +103,8 @@ where = primitive(
 )
 astype = serve(arrays.astype, primitive(arrays.astype, lambda g, _y, _x, dtype: g))  # the walk casts every cotangent to its input's dtype
 to_device: Primitive = serve(
-    arrays.to_device, primitive(_move, lambda g, _y, _x, source, target: to_device(g, source=target, target=source))
+    arrays.to_device,
+    primitive(_move, lambda g, _y, _x, source, target: to_device(g, source=target, target=source), latex=r"\bar x = \bar y"),
 )
 
 copy = primitive(np.copy, lambda g, _y, _x: g)

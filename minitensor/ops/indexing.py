@@ -25,5 +25,12 @@ def _scatter(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
     return whole
 
 
-getitem = serve(operator.getitem, primitive(_getitem, lambda g, _y, _x, index: scatter(g, index=index, shape=_x.shape)))
-scatter: Primitive = primitive(_scatter, lambda g, _y, _x, index, shape: g[index])
+getitem = serve(
+    operator.getitem,
+    primitive(
+        _getitem,
+        lambda g, _y, _x, index: scatter(g, index=index, shape=_x.shape),
+        latex=r"\bar x_i = \sum_{k \,:\, \mathrm{index}_k = i} \bar y_k",
+    ),
+)
+scatter: Primitive = primitive(_scatter, lambda g, _y, _x, index, shape: g[index], latex=r"\bar x_k = \bar y_{\mathrm{index}_k}")

@@ -84,7 +84,7 @@ def _letters(subscripts: str, ndims: Sequence[int]) -> tuple[list[str], str]:
     return [term.replace("...", spare[len(spare) - n :]) for term, n in zip(terms, dotted, strict=True)], out.replace("...", spare)
 
 
-def _einsum_operand(k: int, g: Any, xs: Sequence[Any], subscripts: str, optimize: Any = False) -> Any:
+def _einsum(g: Any, k: int, xs: Sequence[Any], subscripts: str, optimize: Any = False) -> Any:
     """The cotangent of operand k: g times the other operands, summed over what operand k does not have."""
     terms, out = _letters(subscripts, [np.ndim(x) for x in xs])
     own = "".join(dict.fromkeys(terms[k]))
@@ -103,10 +103,6 @@ def _einsum_operand(k: int, g: Any, xs: Sequence[Any], subscripts: str, optimize
     return scatter(part, index=tuple(index), shape=shape)
 
 
-def _einsum(g: Any, _y: Any, xs: Any, subscripts: str, optimize: Any = False) -> Any:
-    return [_einsum_operand(k, g, xs, subscripts, optimize) for k in range(len(xs))]
-
-
 class _Einsum(ListPrimitive):
     """`numpy.einsum`, called with subscripts and operands or with each operand followed by the list of its axes."""
 
@@ -123,7 +119,7 @@ class _Einsum(ListPrimitive):
         return np.einsum(params["subscripts"], *arrays, optimize=params.get("optimize", False))
 
     def vjp(self, g: Any, y: Any, inputs: Sequence[Any], params: dict[str, Any], edges: Sequence[Any], traced: bool) -> Sequence[Any]:
-        return [None if edge is None else _einsum_operand(k, g, inputs, **params) for k, edge in enumerate(edges)]
+        return [None if edge is None else _einsum(g, k, inputs, **params) for k, edge in enumerate(edges)]
 
 
 def _spelled(args: Sequence[Any]) -> tuple[str, list[Any]]:
@@ -192,25 +188,33 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
 
 
 # a (..., n, k) @ b (..., k, p), 1-d operands as NumPy treats them; the walk sums over batch axes that were broadcast
-matmul = primitive(np.matmul, _matmul_left, _matmul_right)
-tensordot = primitive(np.tensordot, _tensordot_left, _tensordot_right)
+matmul = primitive(np.matmul, _matmul_left, _matmul_right, latex=(r"\bar A = \bar Y B^\top", r"\bar B = A^\top \bar Y"))
+tensordot = primitive(
+    np.tensordot,
+    _tensordot_left,
+    _tensordot_right,
+    latex=(r"\bar a_{ik} = \sum_j \bar y_{ij} b_{kj}", r"\bar b_{kj} = \sum_i a_{ik} \bar y_{ij}"),
+)
 dot = primitive(
     np.dot,
     lambda g, _y, _a, b: _tensordot_left(g, _y, _a, b, _dot_axes(_a, b)),
     lambda g, _y, a, _b: _tensordot_right(g, _y, a, _b, _dot_axes(a, _b)),
+    latex=(r"\bar A = \bar Y B^\top", r"\bar B = A^\top \bar Y"),
 )
 inner = primitive(
     np.inner,
     lambda g, _y, _a, b: _tensordot_left(g, _y, _a, b, _inner_axes(_a, b)),
     lambda g, _y, a, _b: _tensordot_right(g, _y, a, _b, _inner_axes(a, _b)),
+    latex=(r"\bar A = \bar Y B", r"\bar B = \bar Y^\top A"),
 )
 outer = primitive(
     np.outer,
     lambda g, _y, _a, b: (g @ np.ravel(b)).reshape(np.shape(_a)),
     lambda g, _y, a, _b: (np.ravel(a) @ g).reshape(np.shape(_b)),
+    latex=(r"\bar a = \bar Y b", r"\bar b = \bar Y^\top a"),
 )
 einsum = serve(
     np.einsum, _Einsum(np.einsum, _einsum, latex=r"\bar x_k = \operatorname{einsum}(\bar y, x_1, \dots, x_{k-1}, x_{k+1}, \dots)")
 )
-p_norm = primitive(_p_norm, _p_norm_rule)
+p_norm = primitive(_p_norm, _p_norm_rule, latex=r"\bar x_i = \bar y \operatorname{sign}(x_i) \, (|x_i| / y)^{p - 1}")
 serve(np.linalg.norm, norm)

@@ -89,11 +89,11 @@ def _logsumexp(a: Any, axis: Any = None, keepdims: bool = False) -> Any:
     `ShapeError` for an axis that is not there.
 
     >>> import minitensor as mt
-    >>> x = mt.tensor([1000.0, 1000.0], requires_grad=True)
-    >>> y = mt.logsumexp(x); y
-    tensor(1000.6931, grad_fn=<logsumexp>)
-    >>> y.backward(); x.grad                 # softmax
-    tensor([0.5, 0.5])
+    >>> x = mt.tensor([1000.0, 1000.0, 0.0], requires_grad=True)
+    >>> y = mt.logsumexp(x); print(f"{y:.2f}")     # 1000 + log(2)
+    1000.69
+    >>> y.backward(); x.grad                       # softmax(x)
+    tensor([0.5, 0.5, 0. ])
     """
     a = as_array(a)
     top = np.max(a, axis=axis, keepdims=True)
@@ -109,15 +109,15 @@ def _softmax(g: Any, y: Any, x: Any, axis: Any = None, keepdims: bool = False) -
 
 
 # The names are NumPy's, so this module hides Python's own sum, max, min, any and all.
-sum = primitive(np.sum, _sum)
-mean = primitive(np.mean, _mean)
-var = primitive(np.var, _var)
-std = primitive(np.std, _std)
-max = primitive(np.max, _extremum)
-min = primitive(np.min, _extremum)
-prod = primitive(np.prod, _prod)
-cumsum = primitive(np.cumsum, _cumsum)
-logsumexp = primitive(_logsumexp, _softmax)
+sum = primitive(np.sum, _sum, latex=r"\bar x_i = \bar y")
+mean = primitive(np.mean, _mean, latex=r"\bar x_i = \frac{1}{m} \bar y")
+var = primitive(np.var, _var, latex=r"\bar x_i = \frac{2}{m - \mathrm{ddof}} \bar y \, (x_i - \operatorname{mean} x)")
+std = primitive(np.std, _std, latex=r"\bar x_i = \frac{1}{m - \mathrm{ddof}} \bar y \, \frac{x_i - \operatorname{mean} x}{y}")
+max = primitive(np.max, _extremum, latex=r"\bar x_i = \bar y \, \frac{[x_i = y]}{\sum_j [x_j = y]}")
+min = primitive(np.min, _extremum, latex=r"\bar x_i = \bar y \, \frac{[x_i = y]}{\sum_j [x_j = y]}")
+prod = primitive(np.prod, _prod, latex=r"\bar x_i = \bar y \prod_{j \ne i} x_j")
+cumsum = primitive(np.cumsum, _cumsum, latex=r"\bar x_i = \sum_{j \ge i} \bar y_j")
+logsumexp = primitive(_logsumexp, _softmax, latex=r"\bar x_i = \bar y \, e^{x_i - y}")
 serve(np.amax, max)
 serve(np.amin, min)
 

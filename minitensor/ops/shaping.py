@@ -139,25 +139,36 @@ def _take_along(g: Any, _y: Any, _x: Any, indices: Any, axis: Any = -1) -> Any:
     return scatter(g, index=tuple(grid), shape=_x.shape)
 
 
-reshape = serve(np.reshape, primitive(_reshape, lambda g, _y, _x, shape, order="C": g.reshape(_x.shape)))
-ravel = serve(np.ravel, primitive(_ravel, lambda g, _y, _x, order="C": g.reshape(_x.shape)))
-squeeze = primitive(np.squeeze, lambda g, _y, _x, axis=None: g.reshape(_x.shape))
-expand_dims = primitive(np.expand_dims, lambda g, _y, _x, axis: g.reshape(_x.shape))
-transpose = primitive(np.transpose, _transpose)
-swapaxes = primitive(np.swapaxes, lambda g, _y, _x, axis1, axis2: g.swapaxes(axis1, axis2))
-moveaxis = primitive(np.moveaxis, lambda g, _y, _x, source, destination: np.moveaxis(g, destination, source))
-flip = primitive(np.flip, lambda g, _y, _x, axis=None: np.flip(g, axis))
-broadcast_to = primitive(np.broadcast_to, lambda g, _y, _x, shape: g)  # the walk sums what was broadcast
-concatenate = serve(np.concatenate, ListPrimitive(np.concatenate, _concatenate))
-stack = serve(np.stack, ListPrimitive(np.stack, _stack))
-pad = serve(np.pad, primitive(_pad, _unpad))
-tril = primitive(np.tril, lambda g, _y, _x, k=0: np.tril(g, k))
-triu = primitive(np.triu, lambda g, _y, _x, k=0: np.triu(g, k))
-diagonal = primitive(np.diagonal, _diagonal)
-trace = primitive(np.trace, _trace)
-sort = primitive(np.sort, _sort)
-take = serve(np.take, primitive(_take, _untake))
-take_along_axis = primitive(np.take_along_axis, _take_along)
+_RESHAPED = r"\bar x = \operatorname{reshape}(\bar y)"
+_PART = r"\bar x_k = \text{part } k \text{ of } \bar y"
+_GATHERED = r"\bar x_i = \sum_{k \,:\, \mathrm{indices}_k = i} \bar y_k"
+
+reshape = serve(np.reshape, primitive(_reshape, lambda g, _y, _x, shape, order="C": g.reshape(_x.shape), latex=_RESHAPED))
+ravel = serve(np.ravel, primitive(_ravel, lambda g, _y, _x, order="C": g.reshape(_x.shape), latex=_RESHAPED))
+squeeze = primitive(np.squeeze, lambda g, _y, _x, axis=None: g.reshape(_x.shape), latex=_RESHAPED)
+expand_dims = primitive(np.expand_dims, lambda g, _y, _x, axis: g.reshape(_x.shape), latex=_RESHAPED)
+transpose = primitive(np.transpose, _transpose, latex=r"\bar x = \operatorname{transpose}^{-1}(\bar y)")
+swapaxes = primitive(
+    np.swapaxes, lambda g, _y, _x, axis1, axis2: g.swapaxes(axis1, axis2), latex=r"\bar x = \operatorname{swapaxes}(\bar y)"
+)
+moveaxis = primitive(
+    np.moveaxis,
+    lambda g, _y, _x, source, destination: np.moveaxis(g, destination, source),
+    latex=r"\bar x = \operatorname{moveaxis}^{-1}(\bar y)",
+)
+flip = primitive(np.flip, lambda g, _y, _x, axis=None: np.flip(g, axis), latex=r"\bar x = \operatorname{flip}(\bar y)")
+# the walk sums what was broadcast
+broadcast_to = primitive(np.broadcast_to, lambda g, _y, _x, shape: g, latex=r"\bar x_i = \sum_{k \,:\, y_k \text{ is } x_i} \bar y_k")
+concatenate = serve(np.concatenate, ListPrimitive(np.concatenate, _concatenate, latex=_PART))
+stack = serve(np.stack, ListPrimitive(np.stack, _stack, latex=_PART))
+pad = serve(np.pad, primitive(_pad, _unpad, latex=r"\bar x = \text{the inner part of } \bar y"))
+tril = primitive(np.tril, lambda g, _y, _x, k=0: np.tril(g, k), latex=r"\bar x = \operatorname{tril}(\bar y)")
+triu = primitive(np.triu, lambda g, _y, _x, k=0: np.triu(g, k), latex=r"\bar x = \operatorname{triu}(\bar y)")
+diagonal = primitive(np.diagonal, _diagonal, latex=r"\bar x_{ij} = [j - i = \mathrm{offset}] \, \bar y_{\min(i, j)}")
+trace = primitive(np.trace, _trace, latex=r"\bar x_{ij} = [j - i = \mathrm{offset}] \, \bar y")
+sort = primitive(np.sort, _sort, latex=r"\bar x_{\pi(i)} = \bar y_i \text{ where } y_i = x_{\pi(i)}")
+take = serve(np.take, primitive(_take, _untake, latex=_GATHERED))
+take_along_axis = primitive(np.take_along_axis, _take_along, latex=_GATHERED)
 serve(np.split, split)
 
 _PLAIN = (np.argsort, np.shape, np.ndim, np.size)

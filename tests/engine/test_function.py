@@ -226,7 +226,7 @@ def test_the_graph_is_released_and_freed_without_the_collector() -> None:
 def test_what_is_saved_dies_with_the_walk() -> None:
     x = mt.ones(3, requires_grad=True)
     inner = x * 2
-    alive = weakref.ref(inner)
+    alive = weakref.ref(inner._data)
     y = ScaledProduct.apply(inner, inner, 2.0).sum()
     del inner
     assert alive() is not None

@@ -17,13 +17,12 @@ ROOT = Path(minitensor.__file__).parent
 NN = Path(minitensor.nn.__file__).parent
 # A module may import from the floors before its own and from its own; the longest prefix that fits says which floor a module is on.
 FLOORS = [
-    ["errors", "version"],
+    ["errors", "version", "tables"],
     ["arrays", "grad_mode"],
     ["tensor"],
     ["primitive"],
     ["ops", "creation"],
     ["autograd"],
-    ["tables"],
     ["drawing"],
     [""],  # minitensor itself: the public names
     ["nn"],
