@@ -124,7 +124,8 @@ class Primitive:
     def __call__(self, *args: Any, **params: Any) -> Any:
         if params or len(args) != self.arity:
             args, params = self.bind(args, params)
-        return self.record(*args, params=params)
+            return self.record(*args, params=params)
+        return self.record(*args)
 
     def bind(self, args: Sequence[Any], params: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
         """Positional parameters by name; a keyword without a rule is refused here, when it is called."""
@@ -219,7 +220,7 @@ class Unary(Primitive):
 
 
 class Binary(Primitive):
-    """A `Primitive` of two inputs, with its loops unrolled."""
+    """A `Primitive` of two inputs with a rule each, with its loops unrolled."""
 
     def record(self, a: Any, b: Any, params: dict[str, Any] = _NONE) -> Any:  # type: ignore[override]
         if isinstance(a, Tensor):
@@ -252,7 +253,7 @@ class Binary(Primitive):
         if params:
             return super().vjp(g, y, inputs, params, edges, traced)
         (a, b), (left, right) = inputs, self.rules
-        return left and edges[0] and left(g, y, a, b), right and edges[1] and right(g, y, a, b)
+        return edges[0] and left(g, y, a, b), edges[1] and right(g, y, a, b)  # type: ignore[misc]
 
 
 def _arguments(rule: Rule, count: int) -> list[str]:
@@ -382,7 +383,8 @@ def primitive(function: Callable[..., Any], *rules: Rule | None, latex: str | Se
     >>> cube(x).backward(); x.grad
     tensor([12.])
     """
-    made = {1: Unary, 2: Binary}.get(len(rules), Primitive)(function, *rules, latex=latex)
+    kind = {1: Unary, 2: Binary}.get(len(rules), Primitive) if all(rules) else Primitive
+    made = kind(function, *rules, latex=latex)
     return serve(function, made) if getattr(np, made.name, None) is function else made
 
 

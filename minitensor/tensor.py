@@ -582,10 +582,15 @@ class Tensor:
         return table.swapaxes(self, axis1, axis2)
 
 
+_new = Tensor.__new__
+
+
 def wrap(array: Array, node: Any = None) -> Tensor:
     """A Tensor around an array, without a copy or a check: the way in for results of operations."""
-    tensor = Tensor.__new__(Tensor)
-    tensor._data, tensor._grad, tensor._node = array, None, node
+    tensor = _new(Tensor)
+    tensor._data = array
+    tensor._grad = None
+    tensor._node = node
     return tensor
 
 

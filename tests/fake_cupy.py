@@ -190,11 +190,11 @@ def _method(name: str) -> Any:
 
 REFUSED = {
     **{name: {"where", "initial"} for name in ["sum", "mean", "var", "std", "prod", "max", "min", "any", "all"]},
-    "clip": {"min", "max"}, "sort": {"order", "stable"}, "argsort": {"order", "stable"}, "cumsum": {"keepdims"},
+    "sort": {"order", "stable"}, "argsort": {"order", "stable"}, "cumsum": {"keepdims"},
 }  # fmt: skip
 FUNCTIONS = """
     add subtract multiply divide remainder power negative positive square sqrt reciprocal exp expm1 log log1p log2 log10
-    sin cos tan arctan sinh cosh tanh absolute sign floor ceil trunc rint round maximum minimum clip where copy
+    sin cos tan arctan sinh cosh tanh absolute sign floor ceil trunc rint round maximum minimum where copy
     equal not_equal less less_equal greater greater_equal bitwise_and bitwise_or bitwise_xor invert
     logical_and logical_or logical_xor logical_not isnan isinf isfinite isclose allclose array_equal iscomplexobj isrealobj
     sum mean var std prod cumsum max min any all argmax argmin argsort count_nonzero

@@ -141,6 +141,7 @@ class _Cells(NamedTuple):
     analytic: Array
     numerical: Array
     bar: Array  # the tolerance, or by Taylor's remainder its slope
+    nothing: Array  # a derivative below this may be 0
     marks: Array  # "ok", "WRONG", "kink" or "uncertain"
     origin: str  # where the bar comes from
     notes: tuple[str, ...]
@@ -188,7 +189,8 @@ class _Experiment:
         self.whole = self.elementwise and m <= MOST_OUTPUTS and m * n <= MOST_CELLS
         self.cotangents = self.rng.standard_normal((1 if self.whole else DIRECTIONS, m))
         self.directions = None if self.elementwise else self._directions()
-        self.moves = 4 * subject.unit * np.abs(subject.x) * self.rng.choice([-1, 1], (4, n))
+        # So small that powers of them vanish, so large that roundings differ: about 1e-7 of x in float64
+        self.moves = subject.unit**0.45 * subject.x * self.rng.uniform(0.5, 1, (4, n)) * self.rng.choice([-1, 1], (4, n))
         noise = subject.noise(self.moves)
         self.noise = self._seen(noise, np.abs(self.cotangents))
         self.step = STEPS[options.method] if options.eps is None else options.eps
@@ -269,9 +271,7 @@ class _Experiment:
         found = [self._central(column) if method == "central" else self._slopes(column) for column in columns]
         numbers = Slopes(*(np.stack(part, axis=1) for part in zip(*found, strict=True)))
         analytic = self._cells(gradients)
-        # What a few units in the last place of x do to the gradient, and a rounding of the largest element of its row
-        rounding = 4 * np.abs(self._gradients(subject.x + self.moves[0]) - gradients)
-        rounding = rounding + 32 * subject.unit * _largest(gradients)
+        rounding = 32 * subject.unit * _largest(gradients) + self._second_difference(self._gradients, gradients, self.moves[:1])
         rounding = rounding if self.directions is None else rounding @ np.abs(self.directions.T)
         if method == "complex":
             numbers = self._complex(numbers, rounding)
@@ -295,6 +295,7 @@ class _Experiment:
             analytic,
             numbers.value,
             bar,
+            bar,
             marks,
             self._origin(method),
             self._kinks(numbers),
@@ -314,20 +315,23 @@ class _Experiment:
         """The complex step in the place of Richardson's values, which it must agree with."""
         directions = np.eye(self.subject.x.size) if self.directions is None else self.directions
 
-        def stepped(move: Array | float = 0.0) -> Array:
-            slopes = (self.subject.complex_slopes(row, move=move) for row in directions)
-            return np.stack([self._seen(slope, self.cotangents) for slope in slopes], axis=1)
+        def stepped(x: Array) -> Array:
+            return np.stack([self._seen(self.subject.complex_slopes(x, row), self.cotangents) for row in directions], axis=1)
 
-        value = stepped()
+        value = stepped(self.subject.x)
         off = ~numbers.kink & ~(np.abs(value - numbers.value) <= numbers.error + rounding)
         if off.any():
             row, column = np.argwhere(off)[np.argmax(np.abs(value - numbers.value)[off])]
             by_step, by_richardson = value[row, column], numbers.value[row, column]
-            lost = "the imaginary part was lost" if by_step == 0 else "a part of the path left the complex world"
+            lost = "a part of the path left the complex world" if value.any() else "the imaginary part was lost"
             raise Refusal(f"{lost} (abs, var, norm, a cast, ...): it gives {by_step:.4g} where Richardson gives {by_richardson:.4g}")
-        # As for the gradient: what a few units in the last place of x do to it
-        error = self.noise[:, None] + 4 * np.max([np.abs(stepped(move) - value) for move in self.moves], axis=0)
+        error = self.noise[:, None] + self._second_difference(stepped, value, self.moves)
         return numbers._replace(value=value, error=np.minimum(numbers.error, error))
+
+    def _second_difference(self, function: Callable[[Array], Array], value: Array, moves: Array) -> Array:
+        """What rounding does to ``function`` at x, where it gives ``value``: a smooth function leaves |move|**2 there."""
+        x = self.subject.x
+        return np.max([2 * np.abs(function(x + move) + function(x - move) - 2 * value) for move in moves], axis=0)
 
     def _by_taylor(self, gradients: Array) -> _Cells:
         assert self.directions is not None
@@ -349,6 +353,7 @@ class _Experiment:
             analytic,
             numerical,
             np.array([[each.slope for each in row] for row in found]),
+            np.array([[4 * noise / each.step for each in row] for noise, row in zip(self.noise, found, strict=True)]),
             marks,
             "Right gradients have slope 2 (nan: the function is linear), wrong ones 1.",
             (),
@@ -476,8 +481,7 @@ class _Experiment:
 
     def _constant(self, cells: _Cells) -> Array:
         """For every input, whether all its derivatives are 0 within their tolerance; also when it has no elements."""
-        bars = self.noise[:, None] if self.options.method == "taylor" else cells.bar
-        zero = (np.abs(cells.analytic) <= bars) & (np.abs(cells.numerical) <= bars)
+        zero = (np.abs(cells.analytic) <= cells.nothing) & (np.abs(cells.numerical) <= cells.nothing)
         columns = np.array([self._place(column)[0] for column in range(zero.shape[1])])
         return np.array([zero[:, columns == name].all() for name in self.subject.names])
 

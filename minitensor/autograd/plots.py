@@ -58,7 +58,7 @@ def step_sizes(subject: Subject, cotangent: Array, direction: Array, analytic: f
         "forward": lambda h: forward_difference(along, h),
         "central": lambda h: central_difference(along, h),
         "Richardson": lambda h: richardson(along, h, levels=3).value,
-        "complex step": lambda h: cotangent @ subject.complex_slopes(direction, h),
+        "complex step": lambda h: cotangent @ subject.complex_slopes(subject.x, direction, h),
     }
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()

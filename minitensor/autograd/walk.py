@@ -81,11 +81,9 @@ def walk(roots: Cotangents, targets: set[Any] | None, traced: bool, retain: bool
     """
     nodes = _nodes_below(roots, all_needed=targets is None)
     wanted = None if targets is None else _leading_to(targets, nodes)
-    pending: Cotangents = {}
+    pending = dict(roots)
     owned: set[Any] = set()  # cotangents that this walk made and may add into; others may be shared
     found: Cotangents = {}
-    for root, g in roots.items():
-        _accumulate(pending, owned, root, g, traced)
     watched = mode.anomaly
     with enable_grad() if traced else no_grad():
         for node in nodes:
@@ -117,10 +115,15 @@ def walk(roots: Cotangents, targets: set[Any] | None, traced: bool, retain: bool
                     cotangent = fit(cotangent if traced else _bare(cotangent), edge)
                 if watched:
                     _refuse_anomaly(node, edge, cotangent)
-                if edge in pending:
-                    _accumulate(pending, owned, edge, cotangent, traced)
-                else:
+                before = pending.get(edge)
+                if before is None:
                     pending[edge] = cotangent
+                elif edge in owned:
+                    before += cotangent
+                else:
+                    pending[edge] = total = before + cotangent
+                    if not traced and hasattr(total, "__iadd__"):  # which NumPy's scalars have not
+                        owned.add(edge)
             if not retain:
                 node.inputs = node.output = None
     return found
@@ -142,19 +145,6 @@ def fit(g: Any, like: Any) -> Any:
 
 def _bare(g: Any) -> Any:
     return g._data if isinstance(g, Tensor) else g  # a rule may give a constant as a Tensor
-
-
-def _accumulate(pending: Cotangents, owned: set[Any], node: Any, g: Any, traced: bool) -> None:
-    before = pending.get(node)
-    if before is None:
-        pending[node] = g
-    elif node in owned:
-        before += g
-        pending[node] = before
-    else:
-        pending[node] = before + g
-        if not traced:
-            owned.add(node)
 
 
 def _hooked(node: Any, g: Any, traced: bool) -> Any:

@@ -25,7 +25,8 @@ def _power_exponent(g: Any, y: Any, a: Any, _b: Any) -> Any:
 
 
 def _clip(x: Any, lo: Any, hi: Any) -> Any:
-    return np.clip(x, lo, hi)
+    raised = x if lo is None else np.maximum(x, lo)
+    return raised if hi is None else np.minimum(raised, hi)
 
 
 def _fits(low: Any, high: Any) -> Any:
@@ -89,7 +90,7 @@ minimum = primitive(
     lambda g, _y, a, b: g * (a < b) + g / 2 * (a == b),
     lambda g, _y, a, b: g * (b < a) + g / 2 * (a == b),
 )
-clipped = primitive(  # min(hi, max(lo, x))
+clipped = primitive(
     _clip,
     lambda g, _y, x, lo, hi: g * _fits(lo, x) * _fits(x, hi),
     lambda g, _y, x, lo, hi: g * (x < lo) * _fits(lo, hi),

@@ -9,14 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from minitensor.arrays import as_array
 from minitensor.errors import ShapeError, UnsupportedError, describe
-from minitensor.ops.elementwise import absolute
 from minitensor.ops.indexing import scatter
-from minitensor.ops.reductions import max as maximum
-from minitensor.ops.reductions import min as minimum
 from minitensor.ops.reductions import over, unreduce
-from minitensor.ops.reductions import sum as total
-from minitensor.ops.shaping import squeeze
 from minitensor.primitive import ListPrimitive, primitive, serve
 
 
@@ -150,7 +146,7 @@ def _p_norm_rule(g: Any, y: Any, x: Any, ord: Any = None, axis: Any = None, keep
     if p > 0 and p % 2 == 0:
         return unreduce(g, x, axis) * ratio ** (p - 1)
     # sign(x) |x / y|**(p - 1), without a power of 0 that could be infinite
-    return unreduce(g, x, axis) * np.sign(x) * absolute(np.where(x == 0, 1, ratio)) ** (p - 1)
+    return unreduce(g, x, axis) * np.sign(x) * np.absolute(np.where(x == 0, 1, ratio)) ** (p - 1)
 
 
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
@@ -164,17 +160,18 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     >>> mt.linalg.norm(x).backward(); x.grad        # x / norm(x)
     tensor([0.6, 0.8])
     """
-    ndim = np.ndim(x)
+    x = as_array(x)
+    x = x.astype(np.float64) if x.dtype.kind in "biu" else x
     if axis is None:
         if ord is None:
             return p_norm(x, keepdims=keepdims)
-        axes = tuple(range(ndim))
+        axes = tuple(range(x.ndim))
     else:
         axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
     if len(axes) == 1:
         if ord not in (np.inf, -np.inf):
             return p_norm(x, ord=ord if ord is None or isinstance(ord, str) else float(ord), axis=axes[0], keepdims=keepdims)
-        return (maximum if ord > 0 else minimum)(absolute(x), axis=axes, keepdims=keepdims)
+        return (np.max if ord > 0 else np.min)(np.absolute(x), axis=axes, keepdims=keepdims)
     if len(axes) != 2:
         raise ShapeError(f"norm({describe(x)}): one axis makes vectors, two make matrices, got {len(axes)}")
     if ord in (None, "fro", "f"):
@@ -182,9 +179,9 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     if ord not in (1, -1, np.inf, -np.inf):
         raise UnsupportedError(f"norm: ord={ord!r} of matrices has no derivative rule (it has for None, 'fro', 1, -1, inf and -inf)")
     summed, left = axes if abs(ord) == 1 else axes[::-1]
-    sums = total(absolute(x), axis=summed, keepdims=True)
-    found = (maximum if ord > 0 else minimum)(sums, axis=left, keepdims=True)
-    return found if keepdims else squeeze(found, axis=axes)
+    sums = np.sum(np.absolute(x), axis=summed, keepdims=True)
+    found = (np.max if ord > 0 else np.min)(sums, axis=left, keepdims=True)
+    return found if keepdims else np.squeeze(found, axis=axes)
 
 
 # a (..., n, k) @ b (..., k, p), 1-d operands as NumPy treats them; the walk sums over batch axes that were broadcast

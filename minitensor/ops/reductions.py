@@ -29,7 +29,7 @@ def unreduce(g: Any, x: Any, axis: Any) -> Any:
 
 def over(a: Any, b: Any) -> Any:
     """a / b, and 0 where b is 0."""
-    return np.where(b == 0, 0, a / np.where(b == 0, 1, b))
+    return a / np.where(b == 0, np.inf, b)
 
 
 def _sum(g: Any, _y: Any, _x: Any, axis: Any = None, keepdims: bool = False) -> Any:
@@ -105,7 +105,8 @@ def _logsumexp(a: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 def _softmax(g: Any, y: Any, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     y = unreduce(y, x, axis)
-    return unreduce(g, x, axis) * np.exp(x - np.where(y == -np.inf, 0, y))
+    e = np.exp(x - np.where(y == -np.inf, 0, y))
+    return unreduce(g, x, axis) * over(e, np.sum(e, axis=_axes(x, axis), keepdims=True))  # the sum is 1 up to the rounding of y
 
 
 # The names are NumPy's, so this module hides Python's own sum, max, min, any and all.

@@ -10,7 +10,7 @@ import numpy as np
 
 from minitensor.arrays import as_array
 from minitensor.errors import ShapeError, UnsupportedError, describe
-from minitensor.ops.indexing import getitem, scatter
+from minitensor.ops.indexing import scatter
 from minitensor.primitive import ListPrimitive, primitive, serve, without_gradient
 from minitensor.tensor import DISPATCH
 
@@ -65,7 +65,7 @@ def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
             raise ShapeError(f"split({describe(ary)}): axis {axis} of length {length} cannot be divided into {sections} equal parts")
         edges = [length // sections * i for i in range(sections + 1)]
     before = (slice(None),) * (axis % ary.ndim)
-    return [getitem(ary, (*before, slice(i, j))) for i, j in pairwise(edges)]
+    return [ary[(*before, slice(i, j))] for i, j in pairwise(edges)]
 
 
 def _widths(pad_width: Any, ndim: int) -> tuple[tuple[int, int], ...]:
@@ -115,7 +115,7 @@ def _picked(x: Any, indices: Any, axis: int | None, mode: str) -> tuple[Any, ...
     if mode == "wrap":
         indices = as_array(indices) % length
     elif mode == "clip":
-        indices = np.clip(as_array(indices), 0, length - 1)
+        indices = np.minimum(np.maximum(as_array(indices), 0), length - 1)
     elif mode != "raise":
         raise ValueError(f"mode is 'raise', 'wrap' or 'clip', got {mode!r}")
     return (*(slice(None),) * (0 if axis is None else axis % x.ndim), indices)

@@ -94,6 +94,7 @@ def elementwise() -> list[Case]:
         case(ops.where, (4,), call=lambda x: ops.where(x > 0, x * x, 0.0), name="x > 0"),
         case(ops.where, (4,), call=lambda x: ops.where(x > 0, 1.0, x), name="one side a number"),
         *(case(ops.astype, shape, dtype=np.float64) for shape in SHAPES),
+        case(to_device, (3,), call=lambda x: to_device(x, source=x.device, target=x.device), name="once"),
         *(case(to_device, shape, call=_there_and_back, name=str(shape)) for shape in [(3, 4), ()]),
     ]
 

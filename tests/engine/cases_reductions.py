@@ -40,6 +40,7 @@ def reductions() -> list[Case]:
         *(case(f, shape, **params) for f, (shape, params) in product(every, AXES)),
         *(case(ops.std, shape, **params) for shape, params in SPREAD_OUT),
         *(case(f, (3, 4), axis=axis, ddof=ddof) for f in (ops.var, ops.std) for axis, ddof in [(None, 1), (0, 1), (1, 0.5)]),
+        case(ops.std, (), call=lambda a, x: a * x.std(), name="an element at the mean", given=[[1.0, 2.0, 3.0]]),
         case(ops.sum, (0, 3), axis=0),
         case(ops.prod, (0, 3), axis=0),
         *(case(ops.prod, (n,), name=f"{n} factors") for n in (1, 2, 5, 7, 8)),

@@ -76,7 +76,7 @@ def test_clip_gives_the_gradient_to_one_of_the_three(x, lo, hi, expected, create
     y = mt.clip(*tensors)
     np.testing.assert_array_equal(y.detach().numpy(), np.clip(x, lo, hi))
     found = mt.grad(y, tensors, np.ones(len(x)), create_graph=create_graph)
-    assert [g.tolist() for g in found] == [*map(lambda values: np.multiply(values, 1.0).tolist(), expected)]
+    assert [g.tolist() for g in found] == [np.multiply(values, 1.0).tolist() for values in expected]
 
 
 FINITE = {

@@ -29,6 +29,9 @@ from minitensor.primitive import Primitive
 SCORES: dict[str, tuple[int, int, int]] = {}  # by what was mutated: mutants made, killed, proved equivalent
 
 
+Function = ast.Lambda | ast.FunctionDef
+
+
 class Mutant(NamedTuple):
     """A fault, and how to plant it for the time of a test."""
 
@@ -107,6 +110,8 @@ COMPARISONS: dict[type[ast.cmpop], list[type[ast.cmpop]]] = {
 PAIRS = [("a", "b"), ("x", "y"), ("lo", "hi"), ("low", "high"), ("left", "right"), ("axis1", "axis2"), ("source", "target"), ("i", "j")]
 PAIRS += [("source", "destination"), ("rows", "columns"), ("m", "n"), ("g", "x"), ("reduced", "last"), ("axis", "offset")]
 FUNCTIONS = [("sin", "cos"), ("sinh", "cosh"), ("maximum", "minimum"), ("tril", "triu"), ("zeros_like", "ones_like")]
+COMMUTATIVE = ("max", "min", "np.maximum", "np.minimum")  # in their arguments
+CONVERSIONS = ("list", "tuple", "int", "as_array")
 MODULES = ("np", "math", "arrays", "operator")
 
 
@@ -123,6 +128,8 @@ def _partners(pairs: list[tuple[str, str]], name: str, known: Iterable[str]) -> 
 def _wrong(node: ast.AST, known: Iterable[str]) -> Iterator[ast.expr]:
     """Expressions to stand wrongly in the place of ``node``; ``known`` are the arguments and variables of the function."""
     match node:
+        case ast.BinOp(ast.Name("g"), ast.Mult(), ast.Constant(0)):
+            yield node.left
         case ast.BinOp(left, op, right):
             yield left
             if isinstance(op, ast.Sub):
@@ -148,15 +155,16 @@ def _wrong(node: ast.AST, known: Iterable[str]) -> Iterator[ast.expr]:
         case ast.Constant(int(value) | float(value)):
             yield ast.Constant(value + 1)
         case ast.Name(name):
-            yield from map(ast.Name, _partners(PAIRS, name, known))
+            yield from (ast.Name(other, ast.Load()) for other in _partners(PAIRS, name, known))
         case ast.Attribute(ast.Name("np" | "math") as module, name):
-            yield from (ast.Attribute(module, other) for other in _partners(FUNCTIONS, name, (*np.__all__,)))
+            yield from (ast.Attribute(module, other, ast.Load()) for other in _partners(FUNCTIONS, name, (*np.__all__,)))
         case ast.Call(function, arguments, keywords):
+            called = ast.unparse(function)
             if isinstance(function, ast.Attribute) and not (isinstance(function.value, ast.Name) and function.value.id in MODULES):
                 yield function.value  # x.reshape(...) -> x
-            elif arguments and not isinstance(arguments[0], ast.Starred):
+            elif arguments and not isinstance(arguments[0], ast.Starred) and called not in CONVERSIONS:
                 yield arguments[0]  # np.sign(x) -> x
-            if len(arguments) > 1:
+            if len(arguments) > 1 and called not in COMMUTATIVE:
                 yield ast.Call(function, [*arguments[:-2], arguments[-1], arguments[-2]], keywords)
             for i, keyword in enumerate(keywords):
                 if keyword.arg != "strict":  # that is an assertion
@@ -169,7 +177,7 @@ def _wrong(node: ast.AST, known: Iterable[str]) -> Iterator[ast.expr]:
             if upper:
                 yield ast.Slice(lower, None, step)
         case ast.Tuple([first, second]):
-            yield ast.Tuple([second, first])
+            yield ast.Tuple([second, first], ast.Load())
 
 
 def _places(node: ast.AST, names: set[str]) -> Iterator[ast.AST]:
@@ -177,6 +185,8 @@ def _places(node: ast.AST, names: set[str]) -> Iterator[ast.AST]:
     if isinstance(node, (ast.Raise, ast.JoinedStr)) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
         return
     yield node
+    if ast.unparse(node) == "g * 0":  # that is 0, by many other spellings too
+        return
     for field, value in ast.iter_fields(node):
         parts = value if isinstance(value, list) else [value]
         if field in ("annotation", "returns", "decorator_list", "ctx"):
@@ -186,6 +196,8 @@ def _places(node: ast.AST, names: set[str]) -> Iterator[ast.AST]:
             parts = [default for owner, default in zip(owners, parts, strict=True) if owner.arg in names]
         if isinstance(node, ast.keyword) and node.arg == "strict":
             continue
+        if isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.In, ast.NotIn)) and field == "comparators":
+            continue  # a set has no order
         if isinstance(node, ast.Call) and field == "func" and isinstance(value, ast.Name):
             continue
         for part in parts:
@@ -193,8 +205,8 @@ def _places(node: ast.AST, names: set[str]) -> Iterator[ast.AST]:
                 yield from _places(part, names)
 
 
-def _mutated(tree: ast.expr | ast.FunctionDef, is_rule: bool) -> Iterator[tuple[str, ast.AST]]:
-    """The name and the tree of every mutant of a function."""
+def _mutated(tree: Function, is_rule: bool) -> Iterator[tuple[str, Function]]:
+    """Every mutant of a function, under the name of the line that it changes."""
     read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     known = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
     known |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
@@ -208,15 +220,17 @@ def _mutated(tree: ast.expr | ast.FunctionDef, is_rule: bool) -> Iterator[tuple[
             changes += [(result, ast.parse(text, mode="eval").body) for text in ("g", "g * 0")]
             if ast.unparse(result) != "g * 0":  # 0 has no sign
                 changes.append((result, ast.UnaryOp(ast.USub(), result)))
-    seen, count = {ast.unparse(tree)}, Counter[str]()
+    whole = ast.unparse(tree)
+    seen, count = {whole}, Counter[str]()
     for place, wrong in changes:
-        mutant = ast.fix_missing_locations(copy.deepcopy(tree, {id(place): copy.deepcopy(wrong)}))  # type: ignore[type-var]
-        if ast.unparse(mutant) in seen:
+        mutant = ast.fix_missing_locations(copy.deepcopy(tree, {id(place): copy.deepcopy(wrong)}))
+        text = ast.unparse(mutant)
+        if text in seen:
             continue
-        seen.add(ast.unparse(mutant))
-        name = f"{ast.unparse(place)} -> {ast.unparse(wrong)}"
-        count[name] += 1
-        yield name + (f" #{count[name]}" if count[name] > 1 else ""), mutant
+        seen.add(text)
+        (line,) = [new.strip() for old, new in zip(whole.splitlines(), text.splitlines(), strict=True) if new != old]
+        count[line] += 1
+        yield line + (f"  # {count[line]}" if count[line] > 1 else ""), mutant
 
 
 class Subject:
@@ -228,16 +242,18 @@ class Subject:
 
     def mutants(self) -> Iterator[Mutant]:
         """Every mutant of the function."""
-        for name, tree in _mutated(_tree(self.function), self.is_rule):
+        for name, tree in _mutated(tree_of(self.function), self.is_rule):
             yield self.mutant(name, tree)
 
-    def mutant(self, name: str, tree: ast.AST) -> Mutant:
+    def mutant(self, name: str, tree: Function) -> Mutant:
         """The function with another syntax tree, in the rules that use it and nowhere else."""
         made = _made(tree, self.function)
 
         def plant(patch: pytest.MonkeyPatch) -> None:
             for user in self.users:
                 plant_rules(patch, user, [rule and _rebuilt(rule, self.function, made) for rule in user.rules])
+                for vjp in _own_vjp(user):
+                    patch.setattr(type(user), "vjp", _rebuilt(vjp, self.function, made))
 
         return Mutant(f"{self.name}: {name}", plant)
 
@@ -252,8 +268,10 @@ def subjects(primitives: Iterable[Primitive]) -> list[Subject]:
     """All rules of the primitives and the helpers of these rules, each once, with the primitives that use it."""
     found: dict[FunctionType, Subject] = {}
     for primitive in primitives:
-        for i, rule in enumerate(primitive.rules):
+        for i, rule in enumerate([*primitive.rules, *_own_vjp(primitive)]):
             for function in [rule, *helpers(rule)] if rule else []:
+                if function.__name__ == "vjp":
+                    continue
                 if function not in found:
                     name = f"{primitive.name}[{i}]" if function.__name__ == "<lambda>" else function.__name__
                     found[function] = Subject(name, function, function is rule)
@@ -263,11 +281,17 @@ def subjects(primitives: Iterable[Primitive]) -> list[Subject]:
     return [*found.values()]
 
 
+def _own_vjp(primitive: Primitive) -> list[FunctionType]:
+    """How a primitive of a kind of its own applies its rules."""
+    vjp = type(primitive).vjp
+    return [vjp] if vjp.__module__ != Primitive.__module__ else []
+
+
 def swapped(primitive: Primitive) -> Iterator[Mutant]:
     """The primitive with the rules of two inputs exchanged, where these differ."""
     for i, j in itertools.combinations(range(len(primitive.rules)), 2):
         rules = list(primitive.rules)
-        if rules[i] and rules[j] and ast.unparse(_tree(rules[i])) != ast.unparse(_tree(rules[j])):
+        if rules[i] and rules[j] and ast.unparse(tree_of(rules[i])) != ast.unparse(tree_of(rules[j])):
             rules[i], rules[j] = rules[j], rules[i]
             yield Mutant(f"{primitive.name}: rules {i} and {j} exchanged", lambda patch, rules=rules: plant_rules(patch, primitive, rules))
 
@@ -298,16 +322,16 @@ def _nodes(module: str) -> list[ast.AST]:
     return [*ast.walk(ast.parse(inspect.getsource(sys.modules[module])))]
 
 
-def tree_of(function: FunctionType) -> ast.Lambda | ast.FunctionDef:
+def tree_of(function: FunctionType) -> Function:
     """The syntax tree of a function. A lambda has no name, but its code knows the line and the column where its expression begins."""
     nodes, code = _nodes(function.__module__), function.__code__
     if function.__name__ != "<lambda>":
         return next(node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == function.__name__)
-    begin = min((line, column) for line, _, column, _ in [*code.co_positions()][1:])  # the first is about the whole
+    begin = min((line, column) for line, _, column, end in code.co_positions() if end)  # the rest is about the whole
     return next(node for node in nodes if isinstance(node, ast.Lambda) and (node.body.lineno, node.body.col_offset) == begin)
 
 
-def _made(tree: ast.Lambda | ast.FunctionDef, like: FunctionType) -> FunctionType:
+def _made(tree: Function, like: FunctionType) -> FunctionType:
     """The function that a syntax tree describes, at home where ``like`` is."""
     world, file = dict(like.__globals__), like.__code__.co_filename
     if isinstance(tree, ast.Lambda):
