@@ -13,6 +13,7 @@ An argument whose name begins with an underscore is not kept for the backward pa
 
 from __future__ import annotations
 
+import dis
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -41,21 +42,14 @@ class Node(ShapeDtype):
     """
 
     __slots__ = ("edges", "hooks", "inputs", "output", "params", "primitive", "time", "where")
+    primitive: Any  # a Primitive, or what gives cotangents in its place
+    params: dict[str, Any]
+    edges: Sequence[Any]
+    inputs: Sequence[Any] | None  # None once the walk has released them
+    output: Any
     hooks: dict[Any, Callable[[Tensor], Tensor | None]] | None
+    time: int
     where: str  # the line of the user's program, set under detect_anomaly alone
-
-    def __init__(
-        self, primitive: Primitive, params: dict[str, Any], edges: Sequence[Any], inputs: Sequence[Any], output: Array, value: Array
-    ) -> None:
-        self.primitive = primitive
-        self.params = params
-        self.edges = edges
-        self.inputs: Sequence[Any] | None = inputs
-        self.output = output
-        self.shape = value.shape
-        self.dtype = value.dtype
-        self.hooks = None
-        self.time = _clock()
 
     @property
     def name(self) -> str:
@@ -72,6 +66,26 @@ class Node(ShapeDtype):
         cotangents = self.primitive.vjp(g, output, inputs, self.params, asked, True)
         # A rule may give a constant as a plain array
         return [c if c is None or isinstance(c, Tensor) else wrap(as_array(c)) for c in cotangents]
+
+
+_new = Node.__new__
+
+
+def node_of(
+    primitive: Any, params: dict[str, Any], edges: Sequence[Any], inputs: Sequence[Any], output: Any, value: Any, kind: type[Node] = Node
+) -> Node:
+    """A new node for the result ``value``; a plain function, because Python takes twice as long to call a class."""
+    node = _new(kind)
+    node.primitive = primitive
+    node.params = params
+    node.edges = edges
+    node.inputs = inputs
+    node.output = output
+    node.shape = value.shape
+    node.dtype = value.dtype
+    node.hooks = None
+    node.time = _clock()
+    return node
 
 
 def _calling_line() -> str:
@@ -137,8 +151,8 @@ class Primitive:
                 )
             params = named | params
         for key in params.keys() - set(self.params):
-            if key == "out" and params[key] is None:
-                del params[key]  # NumPy's own spelling of "no out="
+            if key in ("out", "dtype") and params[key] is None:
+                del params[key]  # NumPy's own spelling of "none of this"
                 continue
             hint = {"dim": "; the axis is named axis=", "keepdim": "; NumPy writes keepdims="}.get(key, "")
             raise UnsupportedError(f"{self.name}: the keyword {key}= has no derivative rule (it takes {self._known()}){hint}")
@@ -183,7 +197,7 @@ class Primitive:
         for edge, bits in zip(edges, self.reads, strict=False):
             reads |= bits if edge is not None else 0
         kept = [_keep(user, value, edge, reads & 2 << i) for i, (user, value, edge) in enumerate(zip(inputs, values, edges, strict=True))]
-        node = Node(self, params, edges, kept, output if reads & 1 else None, output)
+        node = node_of(self, params, edges, kept, output if reads & 1 else None, output)
         if mode.anomaly:
             node.where = _calling_line()
         return wrap(output, node)
@@ -211,7 +225,7 @@ class Unary(Primitive):
         if edge is None or output.dtype is not edge.dtype or not mode.usual:
             return self.remember(output, (x,), (value,), (edge,), params)
         edges, reads = (edge,), self.reads[0]
-        return wrap(output, Node(self, params, edges, (value,) if reads & 2 else edges, output if reads & 1 else None, output))
+        return wrap(output, node_of(self, params, edges, (value,) if reads & 2 else edges, output if reads & 1 else None, output))
 
     def vjp(self, g: Any, y: Any, inputs: Sequence[Any], params: dict[str, Any], edges: Sequence[Any], traced: bool) -> Sequence[Any]:
         if params:
@@ -245,9 +259,26 @@ class Binary(Primitive):
         if edge is None or output.dtype is not edge.dtype or not mode.usual:
             return self.remember(output, (a, b), (x, y), (left, right), params)
         reads_left, reads_right = self.reads
-        reads = reads_left if right is None else reads_right if left is None else reads_left | reads_right
-        kept = (x if reads & 2 else left or _keep(a, x, left, 0), y if reads & 4 else right or _keep(b, y, right, 0))
-        return wrap(output, Node(self, params, (left, right), kept, output if reads & 1 else None, output))
+        edges: Any = (left, right)
+        if right is None:
+            reads = reads_left
+            kept = (x if reads & 2 else left if self._mentions[0] & 2 else None, y if reads & 4 else _keep(b, y, None, 0))
+        elif left is None:
+            reads = reads_right
+            kept = (x if reads & 2 else _keep(a, x, None, 0), y if reads & 4 else right if self._mentions[1] & 4 else None)
+        else:
+            reads = reads_left | reads_right
+            kept = edges if reads < 2 else (x if reads & 2 else left, y if reads & 4 else right)
+        return wrap(output, node_of(self, params, edges, kept, output if reads & 1 else None, output))
+
+    @cached_property
+    def _mentions(self) -> list[int]:
+        """What each rule names at all, bits as in ``reads``: a stand-in for the rest would be one more object for Python's collector."""
+        found = []
+        for rule in self.rules:
+            named = {name for step in dis.get_instructions(rule) for name in np.atleast_1d(step.argval)}  # type: ignore[arg-type]
+            found.append(sum(1 << i for i, name in enumerate(_arguments(rule, 4)[1:4]) if name in named))  # type: ignore[arg-type]
+        return found
 
     def vjp(self, g: Any, y: Any, inputs: Sequence[Any], params: dict[str, Any], edges: Sequence[Any], traced: bool) -> Sequence[Any]:
         if params:
@@ -363,7 +394,7 @@ def part_of(node: Any, number: int, array: Array) -> Tensor:
     """Output ``number`` of a function as a Tensor: of the node itself when that has one output, else of a part of it."""
     if not isinstance(node.dtype, tuple):
         return wrap(array, node)
-    return wrap(array, _PartNode(_Part(), {"number": number}, (node,), (node,), None, array))
+    return wrap(array, node_of(_Part(), {"number": number}, (node,), (node,), None, array, _PartNode))
 
 
 def _complete(name: str, cotangents: Sequence[Any], inputs: Sequence[Any]) -> Sequence[Any]:
@@ -395,21 +426,21 @@ def serve(function: Callable[..., Any], made: P) -> P:
     return made
 
 
-def without_gradient(*functions: Callable[..., Any]) -> None:
-    """Enter functions that pass Tensors through as plain values: comparisons, shapes, predicates."""
-    for function in functions:
-        serve(function, _plain(function))
+def without_gradient(*functions: Callable[..., Any]) -> tuple[Callable[..., Any], ...]:
+    """Enter functions that see Tensors as plain values: comparisons, shapes, predicates. Tensors in, Tensor out; arrays in, array out."""
+    return tuple(serve(function, _plain(function)) for function in functions)
 
 
 def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **params: Any) -> Any:
         values = [value._data if isinstance(value, Tensor) else value for value in args]
-        params = {name: value._data if isinstance(value, Tensor) else value for name, value in params.items()}
+        named = {name: value._data if isinstance(value, Tensor) else value for name, value in params.items()}
         try:
-            result = function(*values, **params)
+            result = function(*values, **named)
         except (ValueError, TypeError, IndexError) as error:
             raise operation_failed(function.__name__, values, error) from error
-        return wrap(as_array(result)) if hasattr(result, "dtype") else result
+        traced = any(isinstance(value, Tensor) for value in (*args, *params.values()))
+        return wrap(as_array(result)) if traced and hasattr(result, "dtype") else result
 
     call.__name__, call.__doc__ = function.__name__, function.__doc__
     return call

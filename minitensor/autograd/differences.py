@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
@@ -33,8 +34,7 @@ class Taylor(NamedTuple):
 
     slope: float
     verdict: str
-    step: float
-    remainder: float
+    step: float  # the smallest at which the remainder stands out of the noise
 
 
 def forward_difference(f: Callable[[float], Any], h: float) -> Any:
@@ -141,17 +141,19 @@ def taylor(f: Callable[[float], float], derivative: float, h: float = 0.25, nois
     sides = np.array([[f(t) - f(0.0) - t * derivative, f(-t) - f(0.0) + t * derivative] for t in steps])
     remainder, even = np.max(np.abs(sides), axis=1), np.abs(sides.sum(axis=1)) / 2
 
-    def fitted(values: Any) -> tuple[float, Any]:
-        loud = np.append(values > 64 * noise, False)
-        seen = np.flatnonzero(loud)[-6:]
-        # A fall by more than t**4 at one halving is a kink or jump that the step no longer reaches: here f is linear
-        if len(seen) < 4 or (values[seen[-1]] > 64 * 16 * noise and not loud[seen[-1] + 1] and seen[-1] + 1 < len(values)):
-            return np.nan, seen[-1] if len(seen) else 0
-        return float(np.polyfit(np.log2(steps[seen]), np.log2(values[seen]), 1)[0]), seen[-1]
+    def fitted(values: Any) -> tuple[float, int]:
+        """The slope and the smallest step it was seen at; nan and the next step where there is none to see."""
+        loud = np.append(values > 64 * noise, True)  # no step is smaller than the last
+        seen = np.flatnonzero(loud[:-1])[-6:]
+        last = int(seen[-1]) if len(seen) else -1
+        # A fall by more than t**4 at one halving is a kink or jump that the step no longer reaches: from here on f is linear
+        if len(seen) < 4 or (values[last] > 64 * 16 * noise and not loud[last + 1]):
+            return math.nan, min(last + 1, len(steps) - 1)
+        return float(np.polyfit(np.log2(steps[seen]), np.log2(values[seen]), 1)[0]), last
 
     slope, last = fitted(remainder)
-    verdict = "linear" if np.isnan(slope) else "right" if slope > 1.5 else "kink" if fitted(even)[0] < 1.5 else "wrong"
-    return Taylor(slope, verdict, float(steps[last]), float(remainder[last]))
+    verdict = "linear" if math.isnan(slope) else "right" if slope > 1.5 else "kink" if fitted(even)[0] < 1.5 else "wrong"
+    return Taylor(slope, verdict, float(steps[last]))
 
 
 def complex_step(f: Callable[[complex], complex], h: float = 1e-200) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,23 +13,31 @@ from minitensor.autograd.differences import central_difference, forward_differen
 from minitensor.autograd.subject import Refusal, Subject
 from minitensor.errors import MissingPackageError
 
-try:
-    from matplotlib.colors import LogNorm
+if TYPE_CHECKING:
     from matplotlib.figure import Figure
-except ImportError as error:
-    raise MissingPackageError(f'pictures need the extra "report": pip install -e ".[report]" from the checkout ({error})') from error
 
 MARKERS = {"WRONG": ("X", "wrong"), "kink": ("v", "at a kink"), "uncertain": ("o", "uncertain")}
 LEAST = 1e-17  # an error of 0 has no logarithm
 ROUNDING = 1e-8  # a scale that ends lower would paint rounding errors in the colours of mistakes
 
 
+def _matplotlib() -> tuple[Any, Any]:
+    """Figure and LogNorm, imported when a picture is asked for: matplotlib is optional, and slow to load."""
+    try:
+        from matplotlib.colors import LogNorm
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingPackageError(f'pictures need the extra "report": pip install -e ".[report]" from the checkout ({error})') from error
+    return Figure, LogNorm
+
+
 def heatmap(maps: Sequence[tuple[str, Array, Array]]) -> Figure:
     """Per input the largest |analytic - numerical| of each element, all on one scale; of more than two axes the last makes the rows."""
-    figure = Figure(figsize=(5 * len(maps), 4), layout="constrained")
+    make, scale = _matplotlib()
+    figure: Figure = make(figsize=(5 * len(maps), 4), layout="constrained")
     panels = figure.subplots(1, len(maps), squeeze=False)[0]
     worst = max(float(np.max(errors, initial=0, where=np.isfinite(errors))) for _, errors, _ in maps)
-    norm = LogNorm(LEAST, max(worst, ROUNDING))
+    norm = scale(LEAST, max(worst, ROUNDING))
     for axes, (name, errors, marks) in zip(panels, maps, strict=True):
         grid = np.atleast_2d(errors.reshape(-1, errors.shape[-1]) if errors.ndim else errors)
         image = axes.imshow(np.where(np.isfinite(grid), np.maximum(grid, LEAST), np.nan), norm=norm, cmap="viridis", aspect="auto")
@@ -60,7 +68,8 @@ def step_sizes(subject: Subject, cotangent: Array, direction: Array, analytic: f
         "Richardson": lambda h: richardson(along, h, levels=3).value,
         "complex step": lambda h: cotangent @ subject.complex_slopes(subject.x, direction, h),
     }
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    make, _ = _matplotlib()
+    figure: Figure = make(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
     steps = 10.0 ** np.arange(0, -15.5, -0.5)
     for (name, method), marker in zip(methods.items(), "os^D", strict=True):

@@ -8,6 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from minitensor.arrays import Array
+from minitensor.autograd import plots
 from minitensor.autograd.blindness import Unseen
 from minitensor.errors import MissingPackageError, UnsupportedError
 from minitensor.tables import Table
@@ -106,11 +107,9 @@ class GradCheck:
         text = [f"<p><b>{escape(self.head())}</b></p>", *(table.to_html() for table in self._tables())]
         text += [f"<p>{escape(sentence)}</p>" for sentence in self._sentences()]
         try:
-            from minitensor.autograd import plots
+            figures = ([self.heatmap()] if self.maps else []) + ([self.step_sizes()] if self.evidence else [])
         except MissingPackageError:
-            return "".join(text)
-        figures = [self.heatmap()] if self.maps else []
-        figures += [self.step_sizes()] if self.evidence else []
+            figures = []
         return "".join([*text, *map(plots.svg, figures)])
 
     def heatmap(self) -> Figure:
@@ -121,8 +120,6 @@ class GradCheck:
         """
         if not self.maps:
             raise UnsupportedError("heatmap: this check compared no single elements; use fast_mode=False and another method than 'taylor'")
-        from minitensor.autograd import plots
-
         return plots.heatmap(self.maps)
 
     def step_sizes(self) -> Figure:
@@ -134,8 +131,6 @@ class GradCheck:
         """
         if not self.evidence:
             raise UnsupportedError("step_sizes: this check was refused before it compared anything")
-        from minitensor.autograd import plots
-
         return plots.step_sizes(*self.evidence)
 
 

@@ -102,7 +102,7 @@ def formula(primitive: Primitive) -> Formula:
         primitive.name,
         family(primitive),
         f"y = {to_latex(rules.function)}",
-        tuple(rf"\bar{{{to_latex(x)}}} = {to_latex(cotangent)}" for x, cotangent in cotangents),
+        tuple(f"{_barred(to_latex(x))} = {to_latex(cotangent)}" for x, cotangent in cotangents),
         (to_text(rules.function), *(f"{x}: {to_text(cotangent)}" for x, cotangent in cotangents)),
     )
 
@@ -113,9 +113,15 @@ def _carried(primitive: Primitive) -> Formula:
         having = [name for name, rule in zip(names, primitive.rules, strict=True) if rule]
         if len(told) != len(having):
             raise UnsupportedError(f"{primitive.name} has rules for {', '.join(having)}, and latex= holds {len(told)} formula(s)")
-    called = f"{primitive.name}({', '.join(names)})"
-    function = rf"y = {_upright(primitive.name)}({', '.join(names)})".replace("...", r"\dots")
+    named = [name for name in primitive.params if any(rf"\mathrm{{{name}}}" in formula for formula in told)]
+    called = ", ".join([*names, *(rf"\mathrm{{{name}}}" for name in named)]).replace("...", r"\dots")
+    function = f"y = {_upright(primitive.name)}({called})"
+    called = f"{primitive.name}({', '.join([*names, *named])})"
     return Formula(primitive.name, family(primitive), function, told, (called, *told))
+
+
+def _barred(name: str) -> str:
+    return rf"\bar{{{name}}}" if len(name) == 1 else rf"\overline{{{name}}}"
 
 
 def _upright(name: str) -> str:
@@ -176,10 +182,14 @@ class DerivativeTable:
             lines += [f"**{name}**", "", "| primitive | function | cotangents |", "| --- | --- | --- |"]
             for row in rows:
                 for i, cotangent in enumerate(row.cotangents):
-                    cells = (f"`{row.name}`" if i == 0 else "", f"${row.function}$" if i == 0 else "", f"${cotangent}$")
+                    cells = (f"`{row.name}`" if i == 0 else "", _math(row.function) if i == 0 else "", _math(cotangent))
                     lines.append(" | ".join(["", *(cell.replace("|", r"\|") for cell in cells), ""]).strip())
             lines.append("")
         return "\n".join(lines)
+
+
+def _math(latex: str) -> str:
+    return rf"$\displaystyle {latex}$"
 
 
 def derivative_table(package: ModuleType = ops) -> DerivativeTable:

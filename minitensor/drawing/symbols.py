@@ -165,6 +165,14 @@ class _Printer(LatexPrinter):  # type: ignore[misc]
         """1 + x and 1 - x, but b - 1."""
         return sorted(super()._as_ordered_terms(expr, order), key=lambda term: (term.could_extract_minus_sign(), not term.is_number))
 
+    def _print_Mul(self, expr: Any) -> str:
+        """Powers with an unknown exponent at the end: b a**(b - 1)."""
+        powers = [factor for factor in expr.args if factor.is_Pow and factor.base.is_Symbol and factor.exp.free_symbols]
+        rest = sympy.Mul(*(factor for factor in expr.args if factor not in powers))
+        if not powers or not rest.free_symbols:
+            return str(super()._print_Mul(expr))
+        return " ".join(map(self._print, (rest, *powers)))
+
     def _print_Symbol(self, expr: Any, style: str = "plain") -> str:
         """Words upright, or they would look like products."""
         word = expr.name.isalpha() and len(expr.name) > 1

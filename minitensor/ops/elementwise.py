@@ -10,7 +10,6 @@ import numpy as np
 from minitensor import arrays
 from minitensor.errors import UnsupportedError
 from minitensor.primitive import Primitive, primitive, serve, without_gradient
-from minitensor.tensor import DISPATCH
 
 
 def _power_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
@@ -116,14 +115,10 @@ if hasattr(np, "astype"):  # NumPy 2.1
     serve(np.astype, astype)
 abs = absolute
 
-_PLAIN = (
-    np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
-    np.logical_and, np.logical_or, np.logical_xor, np.logical_not, np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert,
-    np.isnan, np.isinf, np.isfinite, np.isclose, np.allclose, np.array_equal, np.iscomplexobj, np.isrealobj,
-)  # fmt: skip
-without_gradient(*_PLAIN)
-(
-    equal, not_equal, less, less_equal, greater, greater_equal,
-    logical_and, logical_or, logical_xor, logical_not, bitwise_and, bitwise_or, bitwise_xor, invert,
-    isnan, isinf, isfinite, isclose, allclose, array_equal, iscomplexobj, isrealobj,
-) = (DISPATCH[function] for function in _PLAIN)  # fmt: skip
+equal, not_equal, less, less_equal, greater, greater_equal = without_gradient(
+    np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal
+)
+logical_and, logical_or, logical_xor, logical_not = without_gradient(np.logical_and, np.logical_or, np.logical_xor, np.logical_not)
+bitwise_and, bitwise_or, bitwise_xor, invert = without_gradient(np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert)
+isnan, isinf, isfinite, iscomplexobj, isrealobj = without_gradient(np.isnan, np.isinf, np.isfinite, np.iscomplexobj, np.isrealobj)
+isclose, allclose, array_equal = without_gradient(np.isclose, np.allclose, np.array_equal)

@@ -10,7 +10,6 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from minitensor.arrays import as_array
 from minitensor.primitive import primitive, serve, without_gradient
-from minitensor.tensor import DISPATCH
 
 
 def _axes(x: Any, axis: Any) -> tuple[int, ...]:
@@ -122,6 +121,4 @@ logsumexp = primitive(_logsumexp, _softmax, latex=r"\bar x_i = \bar y \, e^{x_i 
 serve(np.amax, max)
 serve(np.amin, min)
 
-_PLAIN = (np.argmax, np.argmin, np.any, np.all, np.count_nonzero)
-without_gradient(*_PLAIN)
-argmax, argmin, any, all, count_nonzero = (DISPATCH[function] for function in _PLAIN)
+argmax, argmin, any, all, count_nonzero = without_gradient(np.argmax, np.argmin, np.any, np.all, np.count_nonzero)

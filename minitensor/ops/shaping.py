@@ -12,7 +12,6 @@ from minitensor.arrays import as_array
 from minitensor.errors import ShapeError, UnsupportedError, describe
 from minitensor.ops.indexing import scatter
 from minitensor.primitive import ListPrimitive, primitive, serve, without_gradient
-from minitensor.tensor import DISPATCH
 
 
 def _only(keyword: str, value: Any, rule: Any) -> None:
@@ -171,6 +170,5 @@ take = serve(np.take, primitive(_take, _untake, latex=_GATHERED))
 take_along_axis = primitive(np.take_along_axis, _take_along, latex=_GATHERED)
 serve(np.split, split)
 
-_PLAIN = (np.argsort, np.shape, np.ndim, np.size)
-without_gradient(*_PLAIN, np.result_type, np.zeros_like, np.ones_like, np.full_like, np.empty_like)
-argsort, shape, ndim, size = (DISPATCH[function] for function in _PLAIN)
+argsort, shape, ndim, size = without_gradient(np.argsort, np.shape, np.ndim, np.size)
+without_gradient(np.result_type, np.zeros_like, np.ones_like, np.full_like, np.empty_like)

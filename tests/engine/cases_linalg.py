@@ -151,6 +151,7 @@ def linalg() -> list[Case]:
         *(case(ops.dot, *shapes) for shapes in DOTTED),
         *(case(ops.inner, *shapes) for shapes in INNER),
         *(case(ops.outer, *shapes) for shapes in OUTER),
+        case(ops.tensordot, (2, 3, 2), (3, 2, 4), name="no axes"),
         *(case(ops.tensordot, a, b, axes=axes) for a, b, axes in SUMMED),
         *(case(f, (3, 3), call=lambda x, f=f: f(x, x), name="x with x") for f in (ops.dot, ops.inner, ops.outer)),
         case(ops.dot, (3,), call=lambda x, a: a.dot(x), name="integers . x", given=[[[1, 2, 3], [4, 5, 7]]]),

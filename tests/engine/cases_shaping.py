@@ -75,6 +75,7 @@ ALONG = [
     ((4, 3), [[0, 1], [2, 2], [0, 0], [-1, 0]], 1),
     ((4, 3), [[0, 1]], -1),
     ((2, 1, 3), [[[0, 2, 2, 0]]], 2),
+    ((1, 3), [[0, 2, 2], [1, 0, 2]], 1),
     ((4, 3), [11, 0, 11], None),
 ]
 SPLIT = {
@@ -103,6 +104,8 @@ def shaping() -> list[Case]:
         *(case(ops.moveaxis, shape, source=source, destination=destination) for shape, source, destination in MOVED),
         *(case(ops.flip, shape, axis=axis) for shape, axis in FLIPPED),
         *(_stacked(*shapes, axis=axis) for shapes, axis in [(((2, 3),) * 3, 0), (((2, 3),) * 2, 1), (((2,),) * 2, -1), (((),) * 2, 0)]),
+        *(case(f, (3, 4), name="no k") for f in (ops.tril, ops.triu)),
+        case(ops.stack, (2, 3), (2, 3), call=lambda *xs: ops.stack(xs), name="no axis"),
         case(ops.stack, (2, 3), call=lambda x: ops.stack([x, x * x], axis=-1), name="x twice"),
         *(case(ops.pad, shape, pad_width=width) for shape, width in PADDED),
         case(ops.pad, (2, 3), pad_width=1, constant_values=7.0),

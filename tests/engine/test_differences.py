@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minitensor.autograd import complex_step, richardson
-from minitensor.autograd.differences import central_difference, forward_difference
+from minitensor.autograd.differences import central_difference, forward_difference, slopes
 from minitensor.errors import UnsupportedError
 
 EPS = float(np.finfo(float).eps)
@@ -91,6 +91,41 @@ def test_at_a_kink_the_mean_of_both_slopes_is_returned(f, slope: float) -> None:
 
 def test_richardson_with_one_level_has_no_bar() -> None:
     assert math.isinf(richardson(math.exp, levels=1).error)
+
+
+def test_arrays_are_differentiated_element_by_element() -> None:
+    """Also where one element has left its domain at the larger steps, and where another is nan at all of them."""
+
+    def f(h: float) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            return np.array([math.exp(h), np.sqrt(0.01 + h), np.nan, 3 * h])
+
+    value, error = richardson(f, noise=np.full(4, EPS))
+    np.testing.assert_allclose(value[[0, 1, 3]], [1.0, 5.0, 3.0], rtol=1e-6)
+    assert np.all(np.abs(value - [1.0, 5.0, np.nan, 3.0])[[0, 1, 3]] <= error[[0, 1, 3]])
+    assert np.isnan(value[2])
+    assert np.isinf(error[2])
+
+
+@pytest.mark.parametrize("kink", [1e-3, -1e-5, 1e-7, -1e-9])
+def test_smaller_ladders_see_past_a_kink(kink: float) -> None:
+    found = slopes(lambda h: abs(h - kink), noise=EPS)
+    assert not found.kink
+    assert abs(found.value + math.copysign(1, kink)) <= found.error < 1e-3
+
+
+@pytest.mark.parametrize("f", [abs, lambda t: max(t, 0.0), lambda t: 2 + abs(t), lambda t: max(2 + t, 2 - 3 * t)])
+def test_a_kink_at_0_is_seen_on_every_ladder(f) -> None:
+    found = slopes(f, noise=4 * EPS)
+    assert found.kink
+    assert found.error >= 0.49 * abs(found.above - found.below) > 0.4
+
+
+@pytest.mark.parametrize("f", [math.exp, math.sin, lambda t: t**2, lambda t: t**4, lambda t: abs(t) ** 1.5, lambda t: 3 * t, lambda t: 0.0])
+def test_what_is_smooth_or_flat_has_no_kink(f) -> None:
+    found = slopes(f, noise=EPS)
+    assert not found.kink
+    assert found.error < 0.01
 
 
 @pytest.mark.parametrize(("difference", "order"), [(forward_difference, 1), (central_difference, 2)])

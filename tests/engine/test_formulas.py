@@ -166,7 +166,7 @@ def test_every_primitive_has_a_formula_for_every_input_with_a_rule(primitive: Pr
     for told in (row.function, *row.cotangents):
         assert balanced(told), told
     for told in row.cotangents:
-        assert re.match(r"\\bar\s*[{a-zA-Z]", told), told
+        assert re.match(r"\\(bar|overline)\s*[{a-zA-Z]", told), told
         assert " = " in told
     assert row.function.startswith("y = ")
 
@@ -229,6 +229,8 @@ def test_cases_chains_and_words() -> None:
     told = " ".join(formula(next(each for each in PRIMITIVES if each.name == "clip")).cotangents)
     assert r"\mathrm{lo} \leq x \leq \mathrm{hi}" in told
     assert r"x < \mathrm{lo} \leq \mathrm{hi}" in told
+    assert r"\overline{\mathrm{lo}} = " in told
+    assert formula(ops.getitem).function == r"y = \operatorname{getitem}(x, \mathrm{index})"
     assert formula(ops.maximum).cotangents[0].count(r"\\") == 2  # three cases
     assert "|" not in formula(ops.absolute).function  # which would end a cell
 
@@ -269,6 +271,7 @@ def test_cases_keep_what_is_not_linear_in_the_cotangent() -> None:
 
 def test_terms_stand_as_in_a_book() -> None:
     a, b, x = sympy.symbols("a b x", real=True)
+    assert to_latex(b * a ** (b - 1)) == "b a^{b - 1}"
     assert [to_latex(each) for each in (x + 1, 1 - x**2, b - 1, a + b)] == ["1 + x", "1 - x^{2}", "b - 1", "a + b"]
 
 

@@ -434,7 +434,7 @@ def test_a_wrong_gradient_is_found_also_where_the_complex_step_is_refused() -> N
 def test_the_complex_step_runs_functions_of_tensors_too() -> None:
     (x,) = leaves((2, 3), domain=POSITIVE)
     weight = mt.tensor([1.0, 2.0, 3.0], np.float64, requires_grad=True)
-    for function in (lambda x: np.exp(x) * weight, lambda x: x.swapaxes(0, 1) @ x.detach(), lambda x: mt.tanh(x).mean(axis=0)):
+    for function in (lambda x: np.exp(x) * weight, lambda x: x * x.cpu(), lambda x: mt.tanh(x).mean(axis=0)):
         assert gradcheck(function, x, method="complex")
 
 

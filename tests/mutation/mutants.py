@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from minitensor.primitive import Primitive
+from minitensor.primitive import ListPrimitive, Primitive
 
-SCORES: dict[str, tuple[int, int, int]] = {}  # by what was mutated: mutants made, killed, proved equivalent
+SCORES: dict[tuple[str, str], tuple[int, int, int]] = {}  # by module and function: mutants made, killed, and proved equivalent
 
 
 Function = ast.Lambda | ast.FunctionDef
@@ -73,7 +73,7 @@ def trials_of(*tests: Callable[..., Any]) -> Iterator[Trial]:
             yield Trial(f"{test.__name__}{[*given.values()]}", lambda test=test, given=given: test(**given))
 
 
-def tests_in(module: ModuleType, *without: Callable[..., Any]) -> list[Callable[..., Any]]:
+def checks_in(module: ModuleType, *without: Callable[..., Any]) -> list[Callable[..., Any]]:
     """The test functions of a module that ask for no fixture, but for those ``without``."""
     tests = [value for name, value in vars(module).items() if name.startswith("test_") and value not in without]
     return [test for test in tests if set(inspect.signature(test).parameters) <= _parametrized(test)]
@@ -108,9 +108,9 @@ COMPARISONS: dict[type[ast.cmpop], list[type[ast.cmpop]]] = {
     ast.IsNot: [ast.Is],
 }
 PAIRS = [("a", "b"), ("x", "y"), ("lo", "hi"), ("low", "high"), ("left", "right"), ("axis1", "axis2"), ("source", "target"), ("i", "j")]
-PAIRS += [("source", "destination"), ("rows", "columns"), ("m", "n"), ("g", "x"), ("reduced", "last"), ("axis", "offset")]
+PAIRS += [("source", "destination"), ("rows", "columns"), ("m", "n"), ("reduced", "last"), ("axis", "offset")]
 FUNCTIONS = [("sin", "cos"), ("sinh", "cosh"), ("maximum", "minimum"), ("tril", "triu"), ("zeros_like", "ones_like")]
-COMMUTATIVE = ("max", "min", "np.maximum", "np.minimum")  # in their arguments
+COMMUTATIVE = ("max", "min", "maximum", "minimum", "swapaxes")  # in their arguments
 CONVERSIONS = ("list", "tuple", "int", "as_array")
 MODULES = ("np", "math", "arrays", "operator")
 
@@ -164,7 +164,7 @@ def _wrong(node: ast.AST, known: Iterable[str]) -> Iterator[ast.expr]:
                 yield function.value  # x.reshape(...) -> x
             elif arguments and not isinstance(arguments[0], ast.Starred) and called not in CONVERSIONS:
                 yield arguments[0]  # np.sign(x) -> x
-            if len(arguments) > 1 and called not in COMMUTATIVE:
+            if len(arguments) > 1 and called.split(".")[-1] not in COMMUTATIVE:
                 yield ast.Call(function, [*arguments[:-2], arguments[-1], arguments[-2]], keywords)
             for i, keyword in enumerate(keywords):
                 if keyword.arg != "strict":  # that is an assertion
@@ -185,7 +185,7 @@ def _places(node: ast.AST, names: set[str]) -> Iterator[ast.AST]:
     if isinstance(node, (ast.Raise, ast.JoinedStr)) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
         return
     yield node
-    if ast.unparse(node) == "g * 0":  # that is 0, by many other spellings too
+    if ast.unparse(node) in ("g * 0", "-1"):  # 0 has many other spellings; and of -1, the sign is enough
         return
     for field, value in ast.iter_fields(node):
         parts = value if isinstance(value, list) else [value]
@@ -193,12 +193,12 @@ def _places(node: ast.AST, names: set[str]) -> Iterator[ast.AST]:
             continue
         if isinstance(node, ast.arguments) and field == "defaults":
             owners = [*node.posonlyargs, *node.args][-len(parts) :] if parts else []
-            parts = [default for owner, default in zip(owners, parts, strict=True) if owner.arg in names]
+            parts = [default for owner, default in zip(owners, parts, strict=True) if owner.arg in names and isinstance(default, ast.Constant)]
         if isinstance(node, ast.keyword) and node.arg == "strict":
             continue
         if isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.In, ast.NotIn)) and field == "comparators":
             continue  # a set has no order
-        if isinstance(node, ast.Call) and field == "func" and isinstance(value, ast.Name):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and (field == "func" or node.func.id == "isinstance"):
             continue
         for part in parts:
             if isinstance(part, ast.AST):
@@ -228,7 +228,7 @@ def _mutated(tree: Function, is_rule: bool) -> Iterator[tuple[str, Function]]:
         if text in seen:
             continue
         seen.add(text)
-        (line,) = [new.strip() for old, new in zip(whole.splitlines(), text.splitlines(), strict=True) if new != old]
+        (line,) = [new.strip().replace('"', "'") for old, new in zip(whole.splitlines(), text.splitlines(), strict=True) if new != old]
         count[line] += 1
         yield line + (f"  # {count[line]}" if count[line] > 1 else ""), mutant
 
@@ -255,13 +255,16 @@ class Subject:
                 for vjp in _own_vjp(user):
                     patch.setattr(type(user), "vjp", _rebuilt(vjp, self.function, made))
 
-        return Mutant(f"{self.name}: {name}", plant)
+        return Mutant(name, plant)
+
+
+EVERYTHING = (2 << 64) - 1  # the bits in `Primitive.reads` of an output and of 64 inputs
 
 
 def plant_rules(patch: pytest.MonkeyPatch, user: Primitive, rules: Iterable[Any]) -> None:
     """Give a primitive other rules. It keeps all inputs and outputs, so that no mutant dies merely of reading what was not kept."""
     patch.setattr(user, "rules", tuple(rules))
-    patch.setattr(user, "reads", [-1] * 64)
+    patch.setattr(user, "reads", [EVERYTHING] * (64 if isinstance(user, ListPrimitive) else user.arity))
 
 
 def subjects(primitives: Iterable[Primitive]) -> list[Subject]:
@@ -350,5 +353,62 @@ def _rebuilt(rule: FunctionType, function: FunctionType, made: FunctionType) -> 
         new.__kwdefaults__ = part.__kwdefaults__
         return new
 
-    world |= {part.__name__: moved(part) for part in helpers(rule)}
+    world |= {part.__name__: _shallow(moved(part)) for part in helpers(rule)}
     return moved(rule)
+
+
+def _shallow(function: FunctionType, limit: int = 20) -> Callable[..., Any]:
+    """A wrong recursion may go on for ever, with arrays that grow and grow: it ends early."""
+    depth = 0
+
+    def call(*args: Any, **params: Any) -> Any:
+        nonlocal depth
+        if depth == limit:
+            raise RecursionError
+        depth += 1
+        try:
+            return function(*args, **params)
+        finally:
+            depth -= 1
+
+    return call
+
+
+# -- faults that a person thought out ---------------------------------------------------------------------------------------------------
+
+
+def edited(module: ModuleType, name: str, old: str, new: str) -> Mutant:
+    """The module with ``new`` in the place of ``old``, a text that occurs once in it.
+
+    Others hold references to its functions, so the functions stay and get the code that the edited text compiles to.
+    """
+    source = inspect.getsource(module)
+    assert source.count(old) == 1, f"{name}: {source.count(old)} places in {module.__name__} read\n{old}"
+    file = str(module.__file__)
+    before, after = (dict(_codes(compile(text, file, "exec"))) for text in (source, source.replace(old, new)))
+    assert before.keys() == after.keys(), name
+    changed = [path for path in before if before[path].co_code != after[path].co_code or _plain(before[path]) != _plain(after[path])]
+    assert changed, f"{name}: nothing changes"
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        for path in changed:
+            function = functools.reduce(lambda part, key: inspect.getattr_static(part, key), path.split("."), module)
+            patch.setattr(function, "__code__", after[path])
+
+    return Mutant(name, plant)
+
+
+def _codes(code: CodeType) -> Iterator[tuple[str, CodeType]]:
+    """The functions of a module and the methods of its classes, by their qualified names."""
+    for part in code.co_consts:
+        if isinstance(part, CodeType) and "<" not in part.co_qualname:
+            if part.co_flags & inspect.CO_OPTIMIZED:
+                yield part.co_qualname, part
+            else:  # the body of a class
+                yield from _codes(part)
+
+
+def _plain(code: CodeType) -> Any:
+    """What code refers to, without its lines and columns."""
+    constants = [_plain(part) if isinstance(part, CodeType) else part for part in code.co_consts]
+    return code.co_code, code.co_names, code.co_varnames, repr(constants)
