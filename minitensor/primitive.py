@@ -17,7 +17,7 @@ import dis
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import count, repeat
 from typing import Any, TypeVar
 
@@ -39,17 +39,25 @@ class Node(ShapeDtype):
 
     Nodes point to inputs only and never to Tensors, so that reference counting alone frees a graph, and new values for a Tensor
     leave the graph as it was. Where no rule reads an input's values, its edge stands in its place and tells shape and dtype.
+    Two edges have slots of their own: few nodes have more, and a tuple per node is one more object for Python's collector to visit.
     """
 
-    __slots__ = ("edges", "hooks", "inputs", "output", "params", "primitive", "time", "where")
+    __slots__ = ("hooks", "inputs", "left", "output", "params", "primitive", "rest", "right", "time", "where")
     primitive: Any  # a Primitive, or what gives cotangents in its place
     params: dict[str, Any]
-    edges: Sequence[Any]
-    inputs: Sequence[Any] | None  # None once the walk has released them
+    left: Any  # edges, to a Node or a Leaf: of the first input, the second, and the rest, which is None where there is no second
+    right: Any
+    rest: tuple[Any, ...] | None
+    inputs: Sequence[Any] | None  # None once the walk has released them; within, None where a rule needs no more than the edge
     output: Any
     hooks: dict[Any, Callable[[Tensor], Tensor | None]] | None
     time: int
     where: str  # the line of the user's program, set under detect_anomaly alone
+
+    @property
+    def edges(self) -> tuple[Any, ...]:
+        """What made each input, None where that requires no gradient."""
+        return (self.left,) if self.rest is None else (self.left, self.right, *self.rest)
 
     @property
     def name(self) -> str:
@@ -59,7 +67,7 @@ class Node(ShapeDtype):
     def vjp_traced(self, g: Tensor, asked: Sequence[Any]) -> Sequence[Any]:
         """The cotangents of the inputs whose edges are ``asked`` for (None stands for the others), recorded on Tensors."""
         inputs = [
-            wrap(value, edge) if hasattr(value, "__array_function__") else value
+            edge if value is None else wrap(value, edge) if hasattr(value, "__array_function__") else value
             for value, edge in zip(self.inputs or (), self.edges, strict=True)
         ]
         output = self if self.output is None else wrap(self.output, self)
@@ -72,13 +80,23 @@ _new = Node.__new__
 
 
 def node_of(
-    primitive: Any, params: dict[str, Any], edges: Sequence[Any], inputs: Sequence[Any], output: Any, value: Any, kind: type[Node] = Node
+    primitive: Any,
+    params: dict[str, Any],
+    left: Any,
+    right: Any,
+    rest: tuple[Any, ...] | None,
+    inputs: Sequence[Any],
+    output: Any,
+    value: Any,
+    kind: type[Node] = Node,
 ) -> Node:
     """A new node for the result ``value``; a plain function, because Python takes twice as long to call a class."""
     node = _new(kind)
     node.primitive = primitive
     node.params = params
-    node.edges = edges
+    node.left = left
+    node.right = right
+    node.rest = rest
     node.inputs = inputs
     node.output = output
     node.shape = value.shape
@@ -88,7 +106,11 @@ def node_of(
     return node
 
 
-def _calling_line() -> str:
+def split(edges: Sequence[Any]) -> tuple[Any, Any, tuple[Any, ...] | None]:
+    return (edges[0], edges[1], tuple(edges[2:])) if len(edges) > 1 else (edges[0], None, None)
+
+
+def calling_line() -> str:
     """The innermost line that is neither ours nor NumPy's, as ``file:line``."""
     frame = sys._getframe()
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("minitensor", "numpy"):
@@ -97,6 +119,7 @@ def _calling_line() -> str:
 
 
 _NUMBERS = (float, int, bool)
+_UNREAD, _UNREAD_PAIR = (None,), (None, None)  # what is kept of inputs that no rule reads
 _NONE: dict[str, Any] = {}  # the parameters of a call without any
 
 
@@ -197,15 +220,15 @@ class Primitive:
         for edge, bits in zip(edges, self.reads, strict=False):
             reads |= bits if edge is not None else 0
         kept = [_keep(user, value, edge, reads & 2 << i) for i, (user, value, edge) in enumerate(zip(inputs, values, edges, strict=True))]
-        node = node_of(self, params, edges, kept, output if reads & 1 else None, output)
+        node = node_of(self, params, *split(edges), kept, output if reads & 1 else None, output)
         if mode.anomaly:
-            node.where = _calling_line()
+            node.where = calling_line()
         return wrap(output, node)
 
     def vjp(self, g: Any, y: Any, inputs: Sequence[Any], params: dict[str, Any], edges: Sequence[Any], traced: bool) -> Sequence[Any]:
-        """One cotangent per input, None where nobody asks."""
+        """One cotangent per input, None where nobody asks; the walk tells at least two edges, also for one input."""
         return [
-            None if rule is None or edge is None else rule(g, y, *inputs, **params) for rule, edge in zip(self.rules, edges, strict=True)
+            None if rule is None or edge is None else rule(g, y, *inputs, **params) for rule, edge in zip(self.rules, edges, strict=False)
         ]
 
 
@@ -224,13 +247,15 @@ class Unary(Primitive):
             output = as_array(output)
         if edge is None or output.dtype is not edge.dtype or not mode.usual:
             return self.remember(output, (x,), (value,), (edge,), params)
-        edges, reads = (edge,), self.reads[0]
-        return wrap(output, node_of(self, params, edges, (value,) if reads & 2 else edges, output if reads & 1 else None, output))
+        reads = self.reads[0]
+        kept = (value,) if reads & 2 else _UNREAD
+        return wrap(output, node_of(self, params, edge, None, None, kept, output if reads & 1 else None, output))
 
     def vjp(self, g: Any, y: Any, inputs: Sequence[Any], params: dict[str, Any], edges: Sequence[Any], traced: bool) -> Sequence[Any]:
-        if params:
-            return super().vjp(g, y, inputs, params, edges, traced)
-        return (self.rules[0](g, y, inputs[0]),)  # type: ignore[misc]
+        (x,), (rule,) = inputs, self.rules
+        if x is None:
+            x = edges[0]
+        return (rule(g, y, x, **params) if params else rule(g, y, x),)  # type: ignore[misc]
 
 
 class Binary(Primitive):
@@ -259,31 +284,32 @@ class Binary(Primitive):
         if edge is None or output.dtype is not edge.dtype or not mode.usual:
             return self.remember(output, (a, b), (x, y), (left, right), params)
         reads_left, reads_right = self.reads
-        edges: Any = (left, right)
         if right is None:
             reads = reads_left
-            kept = (x if reads & 2 else left if self._mentions[0] & 2 else None, y if reads & 4 else _keep(b, y, None, 0))
+            kept = (x if reads & 2 else None, y if reads & 4 else _keep(b, y, None, 0))
         elif left is None:
             reads = reads_right
-            kept = (x if reads & 2 else _keep(a, x, None, 0), y if reads & 4 else right if self._mentions[1] & 4 else None)
+            kept = (x if reads & 2 else _keep(a, x, None, 0), y if reads & 4 else None)
         else:
             reads = reads_left | reads_right
-            kept = edges if reads < 2 else (x if reads & 2 else left, y if reads & 4 else right)
-        return wrap(output, node_of(self, params, edges, kept, output if reads & 1 else None, output))
+            kept = _UNREAD_PAIR if self._independent else (x if reads & 2 else left, y if reads & 4 else right)
+        return wrap(output, node_of(self, params, left, right, (), kept, output if reads & 1 else None, output))
 
     @cached_property
-    def _mentions(self) -> list[int]:
-        """What each rule names at all, bits as in ``reads``: a stand-in for the rest would be one more object for Python's collector."""
-        found = []
-        for rule in self.rules:
-            named = {name for step in dis.get_instructions(rule) for name in np.atleast_1d(step.argval)}  # type: ignore[arg-type]
-            found.append(sum(1 << i for i, name in enumerate(_arguments(rule, 4)[1:4]) if name in named))  # type: ignore[arg-type]
-        return found
+    def _independent(self) -> bool:
+        """Whether the rules read no input, and neither names the other's at all."""
+        left, right = ({name for step in dis.get_instructions(rule) for name in np.atleast_1d(step.argval)} for rule in self.rules)  # type: ignore[arg-type]
+        names = [_arguments(rule, 4) for rule in self.rules]  # type: ignore[arg-type]
+        return self.reads[0] | self.reads[1] < 2 and names[0][3] not in left and names[1][2] not in right
 
     def vjp(self, g: Any, y: Any, inputs: Sequence[Any], params: dict[str, Any], edges: Sequence[Any], traced: bool) -> Sequence[Any]:
-        if params:
-            return super().vjp(g, y, inputs, params, edges, traced)
         (a, b), (left, right) = inputs, self.rules
+        if a is None:
+            a = edges[0]
+        if b is None:
+            b = edges[1]
+        if params:
+            left, right = partial(left, **params), partial(right, **params)  # type: ignore[arg-type]
         return edges[0] and left(g, y, a, b), edges[1] and right(g, y, a, b)  # type: ignore[misc]
 
 
@@ -379,8 +405,7 @@ class _Part:
     name = "output"
 
     def vjp(self, g: Any, y: Any, inputs: Sequence[Any], params: dict[str, Any], edges: Sequence[Any], traced: bool) -> Sequence[Any]:
-        (several,) = edges
-        return [Several({params["number"]: g}, several.shape, several.dtype)]
+        return [Several({params["number"]: g}, edges[0].shape, edges[0].dtype)]
 
 
 class _PartNode(Node):
@@ -394,7 +419,7 @@ def part_of(node: Any, number: int, array: Array) -> Tensor:
     """Output ``number`` of a function as a Tensor: of the node itself when that has one output, else of a part of it."""
     if not isinstance(node.dtype, tuple):
         return wrap(array, node)
-    return wrap(array, node_of(_Part(), {"number": number}, (node,), (node,), None, array, _PartNode))
+    return wrap(array, node_of(_Part(), {"number": number}, node, None, None, _UNREAD, None, array, _PartNode))
 
 
 def _complete(name: str, cotangents: Sequence[Any], inputs: Sequence[Any]) -> Sequence[Any]:

@@ -30,6 +30,7 @@ class Leaf(ShapeDtype):
     """
 
     __slots__ = ("hooks", "tensor")
+    left = right = rest = None
     edges: tuple[()] = ()
     inputs: tuple[()] = ()
     name = "leaf"
@@ -44,12 +45,13 @@ class Leaf(ShapeDtype):
 class RemovableHandle:
     """What `Tensor.register_hook` returns."""
 
-    def __init__(self, hooks: dict[Any, Any]) -> None:
-        self._hooks = hooks
+    def __init__(self, hooks: dict[Any, Any], hook: Callable[[Tensor], Tensor | None]) -> None:
+        self._hooks, self._key = hooks, object()  # a key of its own: as a key, the handle would hold what holds it
+        hooks[self._key] = hook
 
     def remove(self) -> None:
         """Take the hook away; a second time does nothing."""
-        self._hooks.pop(self, None)
+        self._hooks.pop(self._key, None)
 
 
 class Tensor:
@@ -218,8 +220,7 @@ class Tensor:
         if self._node is None:
             raise GraphError("register_hook: this Tensor does not require grad, so no walk reaches it")
         hooks = self._node.hooks = self._node.hooks or {}
-        handle = RemovableHandle(hooks)
-        hooks[handle] = hook
+        handle = RemovableHandle(hooks, hook)
         if "retain_grad" in hooks:  # .grad is what is left when all hooks have run
             hooks["retain_grad"] = hooks.pop("retain_grad")
         return handle

@@ -9,7 +9,7 @@ from typing import Any
 from minitensor.arrays import ShapeDtype, as_array
 from minitensor.errors import GraphError, ShapeError, describe
 from minitensor.grad_mode import mode, no_grad
-from minitensor.primitive import Node, Several, node_of, part_of
+from minitensor.primitive import Node, Several, calling_line, node_of, part_of, split
 from minitensor.tensor import Tensor, wrap
 
 
@@ -114,7 +114,9 @@ class Function:
         arrays = [output._data if isinstance(output, Tensor) else None for output in outputs]
         inputs = [edge or (ShapeDtype(x.shape, x.dtype) if isinstance(x, Tensor) else x) for edge, x in zip(edges, args, strict=True)]
         value = Several.like(arrays) if several else arrays[0]
-        node = node_of(_Backward(cls), {}, edges, inputs, ctx, value, _FunctionNode)
+        node = node_of(_Backward(cls), {}, *split(edges), inputs, ctx, value, _FunctionNode)
+        if mode.anomaly:
+            node.where = calling_line()
         connected = [
             part_of(node, k, output._data)
             if isinstance(output, Tensor) and output.dtype.kind == "f" and id(output) not in fixed

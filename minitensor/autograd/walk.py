@@ -92,9 +92,9 @@ def walk(roots: Cotangents, targets: set[Any] | None, traced: bool, retain: bool
                 continue
             if node.hooks:
                 g = _hooked(node, g, traced)
-            edges = node.edges
+            edges = (node.left, node.right) if not node.rest else node.edges  # two, for a node with one as well
             if wanted is None:
-                if not edges:
+                if node.time < 0:  # a leaf
                     found[node] = as_array(g)
                     continue
             else:
@@ -154,7 +154,7 @@ def _hooked(node: Any, g: Any, traced: bool) -> Any:
             continue
         if not isinstance(changed, Tensor) or changed.shape != node.shape:
             raise ShapeError(f"a hook on {node.name} must return None or a Tensor of shape {node.shape}, got {describe(changed)}")
-        g = changed if traced else changed._data
+        g = fit(changed if traced else changed._data, node)
     return g
 
 
@@ -175,7 +175,7 @@ def _nodes_below(roots: Iterable[Any], all_needed: bool = True) -> list[Any]:
         if node.inputs is None and all_needed:
             raise _released(node)
         nodes.append(node)
-        for edge in node.edges:
+        for edge in (node.left, node.right) if not node.rest else node.edges:
             if edge is not None and edge not in seen:
                 seen.add(edge)
                 stack.append(edge)

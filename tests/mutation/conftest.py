@@ -7,7 +7,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "engine"))
 
-from mutants import SCORES  # noqa: E402
+from mutants import SCORES
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

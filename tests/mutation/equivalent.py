@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (the lines of the mutants are as long as they are)
 """Mutants of the rules that no test can kill, with the proof: what they compute is the same.
 
 By function, then by the line as the mutant has it. A mutant that is killed has no place here: the tests refuse it.

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
+import fake_cupy
 import numpy as np
 import pytest
 
@@ -82,6 +83,18 @@ def checks_in(module: ModuleType, *without: Callable[..., Any]) -> list[Callable
 def _parametrized(test: Callable[..., Any]) -> set[str]:
     marks = [mark.args[0] for mark in getattr(test, "pytestmark", []) if mark.name == "parametrize"]
     return {name.strip() for names in marks for name in (names.split(",") if isinstance(names, str) else names)}
+
+
+def on_the_stand_in(test: Callable[..., None]) -> Callable[..., None]:
+    """A test with its fixture ``cupy``."""
+
+    @functools.wraps(test)
+    def run(**given: Any) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(sys.modules, "cupy", fake_cupy)
+            test(**given, cupy=fake_cupy)
+
+    return run
 
 
 # -- faults in the rules, made systematically -----------------------------------------------------------------------------------------
@@ -193,7 +206,9 @@ def _places(node: ast.AST, names: set[str]) -> Iterator[ast.AST]:
             continue
         if isinstance(node, ast.arguments) and field == "defaults":
             owners = [*node.posonlyargs, *node.args][-len(parts) :] if parts else []
-            parts = [default for owner, default in zip(owners, parts, strict=True) if owner.arg in names and isinstance(default, ast.Constant)]
+            parts = [
+                default for owner, default in zip(owners, parts, strict=True) if owner.arg in names and isinstance(default, ast.Constant)
+            ]
         if isinstance(node, ast.keyword) and node.arg == "strict":
             continue
         if isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.In, ast.NotIn)) and field == "comparators":

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import ast
-import functools
-import sys
-from collections.abc import Callable
-from typing import Any
 
-import fake_cupy
 import pytest
 import test_corners
 import test_devices
@@ -18,25 +13,12 @@ from cases import CASES
 from casework import case
 from checks import check_first, check_second
 from equivalent import EQUIVALENT
-from mutants import SCORES, Subject, Trial, judge, subjects, swapped, checks_in, tree_of, trials_of
+from mutants import SCORES, Subject, Trial, checks_in, judge, on_the_stand_in, subjects, swapped, tree_of, trials_of
 from test_primitives import PRIMITIVES
 
 from minitensor import ops
 from minitensor.nn.norm import primitives as norm
 from minitensor.primitive import Primitive
-
-
-def on_the_stand_in(test: Callable[..., None]) -> Callable[..., None]:
-    """A test with its fixture ``cupy``."""
-
-    @functools.wraps(test)
-    def run(**given: Any) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(sys.modules, "cupy", fake_cupy)
-            test(**given, cupy=fake_cupy)
-
-    return run
-
 
 NORMALISATIONS = [norm.standardize, norm.rstd]
 CASED = [*CASES, *(case(f, (2, 3, 2, 3), axes=axes, eps=0.3) for f in NORMALISATIONS for axes in [(2, 3), (0, 2, 3), (1,)])]
