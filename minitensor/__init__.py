@@ -54,11 +54,11 @@ if not (_Path(__file__).parent / "nn").is_dir():
     __path__.append(str(_Path(__file__).parent.parent))
 
 __all__ = [
-    "Tensor", "__version__", "arange", "autograd", "bool_", "detect_anomaly", "draw", "enable_grad", "errors", "eye", "float16", "float32", "float64",
-    "from_dlpack", "from_numpy", "full", "full_like", "get_default_device", "get_default_dtype", "grad", "hessian", "hvp", "int16",
-    "int32", "int64", "int8", "is_grad_enabled", "jacobian", "jvp", "linspace", "manual_seed", "nn", "no_grad", "ones", "ones_like",
-    "ops", "primitive", "rand", "randint", "randn", "set_default_device", "set_default_dtype", "set_grad_enabled", "tensor", "uint8", "vhp", "vjp",
-    "zeros", "zeros_like", *ops.__all__,
+    "Tensor", "__version__", "arange", "autograd", "bool_", "detect_anomaly", "draw", "enable_grad", "errors", "eye", "float16",
+    "float32", "float64", "from_dlpack", "from_numpy", "full", "full_like", "get_default_device", "get_default_dtype", "grad", "hessian",
+    "hvp", "int16", "int32", "int64", "int8", "is_grad_enabled", "jacobian", "jvp", "linspace", "manual_seed", "nn", "no_grad", "ones",
+    "ones_like", "ops", "primitive", "rand", "randint", "randn", "set_default_device", "set_default_dtype", "set_grad_enabled", "tensor",
+    "uint8", "vhp", "vjp", "zeros", "zeros_like", *ops.__all__,
 ]  # fmt: skip
 
 

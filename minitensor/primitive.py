@@ -13,12 +13,12 @@ An argument whose name begins with an underscore is not kept for the backward pa
 
 from __future__ import annotations
 
-import dis
 import inspect
+import operator
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from itertools import count, repeat
+from itertools import count
 from typing import Any, TypeVar
 
 import numpy as np
@@ -62,7 +62,7 @@ class Node(ShapeDtype):
     @property
     def name(self) -> str:
         """The primitive's name."""
-        return self.primitive.name
+        return str(self.primitive.name)
 
     def vjp_traced(self, g: Tensor, asked: Sequence[Any]) -> Sequence[Any]:
         """The cotangents of the inputs whose edges are ``asked`` for (None stands for the others), recorded on Tensors."""
@@ -127,6 +127,10 @@ def _own(value: Any) -> Any:
     """A parameter of our own: the user may change a list or an array of indices before the backward pass."""
     if isinstance(value, (list, tuple)):
         return (tuple if isinstance(value, tuple) else list)(map(_own, value))
+    if isinstance(value, dict):
+        return {key: _own(each) for key, each in value.items()}
+    if isinstance(value, slice):
+        return slice(*(operator.index(end) if hasattr(end, "dtype") else end for end in (value.start, value.stop, value.step)))
     if isinstance(value, Tensor):
         value = value._data
     return value.copy() if hasattr(value, "__array_function__") else value
@@ -152,7 +156,8 @@ class Primitive:
                     f"primitive({self.name}): one rule per input, so each takes (g, y, {inputs}); got ({', '.join(names)})"
                 )
         # What each rule reads, as bits: 1 for the output, 2 for the first input, 4 for the second, ...
-        self.reads: Iterable[int] = [_bits(names[1 : 2 + self.arity]) for names in signatures]
+        self.reads: Sequence[int] = [_bits(names[1 : 2 + self.arity]) for names in signatures]
+        self._name_no_input = all(name == "_" for names in signatures for name in names[2 : 2 + self.arity])  # lambda g, *_: ...
         self.params = tuple(max(signatures, key=len)[2 + self.arity :])
 
     def __repr__(self) -> str:
@@ -164,7 +169,7 @@ class Primitive:
             return self.record(*args, params=params)
         return self.record(*args)
 
-    def bind(self, args: Sequence[Any], params: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
+    def bind(self, args: tuple[Any, ...], params: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Positional parameters by name; a keyword without a rule is refused here, when it is called."""
         if len(args) > self.arity:
             named = dict(zip(self._positional, args[self.arity :], strict=False))
@@ -217,13 +222,17 @@ class Primitive:
         if output.dtype.kind == "c":
             raise DTypeError(f"{self.name}: complex numbers cannot carry a gradient; the operands are {', '.join(map(describe, values))}")
         reads = 0
-        for edge, bits in zip(edges, self.reads, strict=False):
-            reads |= bits if edge is not None else 0
+        for i, edge in enumerate(edges):
+            reads |= self.reads_of(i) if edge is not None else 0
         kept = [_keep(user, value, edge, reads & 2 << i) for i, (user, value, edge) in enumerate(zip(inputs, values, edges, strict=True))]
         node = node_of(self, params, *split(edges), kept, output if reads & 1 else None, output)
         if mode.anomaly:
             node.where = calling_line()
         return wrap(output, node)
+
+    def reads_of(self, i: int) -> int:
+        """What the rule for input i reads."""
+        return self.reads[i]
 
     def vjp(self, g: Any, y: Any, inputs: Sequence[Any], params: dict[str, Any], edges: Sequence[Any], traced: bool) -> Sequence[Any]:
         """One cotangent per input, None where nobody asks; the walk tells at least two edges, also for one input."""
@@ -292,15 +301,8 @@ class Binary(Primitive):
             kept = (x if reads & 2 else _keep(a, x, None, 0), y if reads & 4 else None)
         else:
             reads = reads_left | reads_right
-            kept = _UNREAD_PAIR if self._independent else (x if reads & 2 else left, y if reads & 4 else right)
+            kept = _UNREAD_PAIR if self._name_no_input else (x if reads & 2 else left, y if reads & 4 else right)
         return wrap(output, node_of(self, params, left, right, (), kept, output if reads & 1 else None, output))
-
-    @cached_property
-    def _independent(self) -> bool:
-        """Whether the rules read no input, and neither names the other's at all."""
-        left, right = ({name for step in dis.get_instructions(rule) for name in np.atleast_1d(step.argval)} for rule in self.rules)  # type: ignore[arg-type]
-        names = [_arguments(rule, 4) for rule in self.rules]  # type: ignore[arg-type]
-        return self.reads[0] | self.reads[1] < 2 and names[0][3] not in left and names[1][2] not in right
 
     def vjp(self, g: Any, y: Any, inputs: Sequence[Any], params: dict[str, Any], edges: Sequence[Any], traced: bool) -> Sequence[Any]:
         (a, b), (left, right) = inputs, self.rules
@@ -309,7 +311,7 @@ class Binary(Primitive):
         if b is None:
             b = edges[1]
         if params:
-            left, right = partial(left, **params), partial(right, **params)  # type: ignore[arg-type]
+            left, right = partial(left, **params), partial(right, **params)  # type: ignore[arg-type, misc]
         return edges[0] and left(g, y, a, b), edges[1] and right(g, y, a, b)  # type: ignore[misc]
 
 
@@ -328,8 +330,8 @@ def _bits(names: list[str]) -> int:
 
 def _checked(value: Any) -> Any:
     """An operand that is no Tensor: lists become arrays, masked arrays and matrices are refused."""
-    if isinstance(value, (list, tuple)):
-        return as_array(value)
+    if hasattr(value, "__len__") and not hasattr(value, "dtype"):
+        return np.array(value)  # a copy, also of what NumPy would only look into, such as array.array
     refuse_masked(value)
     return value
 
@@ -340,7 +342,7 @@ def _keep(user: Any, value: Any, edge: Any, read: int) -> Any:
         return value
     if not read:
         # A small array weighs no more than what would stand for it
-        return edge or (value if value.size < 32 else ShapeDtype(value.shape, value.dtype))
+        return edge or (value if value.size < 32 and value is not user else ShapeDtype(value.shape, value.dtype))
     return value.copy() if value is user and hasattr(value, "__array_function__") else value
 
 
@@ -349,14 +351,16 @@ class ListPrimitive(Primitive):
 
     def __init__(self, function: Callable[..., Any], rule: Rule, latex: str = "") -> None:
         super().__init__(function, rule, latex=latex)
-        reads = _bits(_arguments(rule, 3)[1:3])
-        self.reads = repeat(reads & 1 | (~1 if reads & 2 else 0))  # the bits of all inputs, or of none
+        self.reads = [_bits(_arguments(rule, 3)[1:3])]
+
+    def reads_of(self, i: int) -> int:
+        return self.reads[0] & 1 | (~1 if self.reads[0] & 2 else 0)  # all inputs, or none
 
     def __call__(self, *args: Any, **params: Any) -> Any:
         (arrays,), params = self.bind(args, params)
         return self.record(*[each if isinstance(each, Tensor) else as_array(each) for each in arrays], params=params)
 
-    def forward(self, arrays: list[Any], params: dict[str, Any]) -> Array:
+    def forward(self, arrays: Sequence[Any], params: dict[str, Any]) -> Array:
         return self.function(arrays, **params)
 
     def vjp(self, g: Any, y: Any, inputs: Sequence[Any], params: dict[str, Any], edges: Sequence[Any], traced: bool) -> Sequence[Any]:
@@ -412,7 +416,7 @@ class _PartNode(Node):
     __slots__ = ()
 
     def vjp_traced(self, g: Tensor, asked: Sequence[Any]) -> Sequence[Any]:
-        return self.primitive.vjp(g, None, (), self.params, asked, True)
+        return self.primitive.vjp(g, None, (), self.params, asked, True)  # type: ignore[no-any-return]
 
 
 def part_of(node: Any, number: int, array: Array) -> Tensor:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
-from typing import Any, SupportsIndex
+from typing import Any, Protocol, SupportsIndex
 
 import numpy as np
 
@@ -20,7 +19,26 @@ from minitensor.errors import DTypeError, GraphError, ShapeError, UnsupportedErr
 from minitensor.grad_mode import is_grad_enabled
 
 DISPATCH: dict[Callable[..., Any], Callable[..., Any]] = {}
-table: Any = SimpleNamespace()  # the same by name, for the operators and methods below: ``table.add``
+
+
+class _Served(Protocol):
+    """What serves a NumPy function for Tensors, as the operators see it."""
+
+    def __call__(self, *args: Any, **params: Any) -> Tensor: ...
+
+    def record(self, *inputs: Any) -> Tensor:
+        """A call without parameters."""
+        ...
+
+
+class _Table:
+    """The same by name, for the operators and methods below: ``table.add``."""
+
+    def __getattr__(self, name: str) -> _Served:  # for type checkers: what is entered is found without it
+        raise AttributeError(name)
+
+
+table = _Table()
 
 
 class Leaf(ShapeDtype):
@@ -424,6 +442,12 @@ class Tensor:
 
     def __itruediv__(self, other: Any) -> Tensor:
         return self._updated(self / other)
+
+    def __ipow__(self, other: Any) -> Tensor:
+        return self._updated(self**other)
+
+    def __imatmul__(self, other: Any) -> Tensor:
+        return self._updated(self @ other)
 
     def _updated(self, result: Tensor) -> Tensor:
         """``w -= lr * w.grad`` under `no_grad` gives a leaf new values; elsewhere ``t += 1`` is ``t = t + 1``."""

@@ -134,7 +134,7 @@ class _FunctionNode(Node):
     def vjp_traced(self, g: Any, asked: Sequence[Any]) -> Sequence[Any]:
         connected = copy.copy(self.output)
         connected._node = self
-        return self.primitive.vjp(g, connected, self.inputs or (), self.params, asked, True)
+        return self.primitive.vjp(g, connected, self.inputs or (), self.params, asked, True)  # type: ignore[no-any-return]
 
 
 class _Backward:

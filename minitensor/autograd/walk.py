@@ -10,7 +10,7 @@ import numpy as np
 from numpy import ndarray
 
 from minitensor.arrays import as_array
-from minitensor.errors import DeviceError, GraphError, ShapeError, describe
+from minitensor.errors import DeviceError, DTypeError, GraphError, ShapeError, UnsupportedError, describe
 from minitensor.grad_mode import enable_grad, mode, no_grad
 from minitensor.primitive import Several
 from minitensor.tensor import DISPATCH, Tensor, wrap
@@ -51,8 +51,7 @@ def grad(
     >>> grad(dx, x)                                     # 6 x
     (tensor([12.]),)
     """
-    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    outputs, inputs = _listed("outputs", outputs), _listed("inputs", inputs)
     if isinstance(grad_outputs, (list, tuple)):
         given = list(grad_outputs)
     else:
@@ -70,6 +69,14 @@ def grad(
     if missing and not allow_unused:
         raise GraphError(f"grad: the outputs do not depend on input(s) {missing}; pass allow_unused=True to get None for them")
     return tuple(None if node not in found else found[node] if create_graph else wrap(found[node]) for node in targets)
+
+
+def _listed(what: str, given: Any) -> list[Any]:
+    if isinstance(given, Tensor):
+        return [given]
+    if not hasattr(given, "__iter__"):
+        raise UnsupportedError(f"grad: {what} must be a Tensor or a sequence of Tensors, got {describe(given)}")
+    return list(given)
 
 
 def walk(roots: Cotangents, targets: set[Any] | None, traced: bool, retain: bool) -> Cotangents:
@@ -93,7 +100,7 @@ def walk(roots: Cotangents, targets: set[Any] | None, traced: bool, retain: bool
             if node.hooks:
                 g = _hooked(node, g, traced)
             edges = (node.left, node.right) if not node.rest else node.edges  # two, for a node with one as well
-            if wanted is None:
+            if targets is None or wanted is None:
                 if node.time < 0:  # a leaf
                     found[node] = as_array(g)
                     continue
@@ -232,6 +239,8 @@ def _seed(output: Tensor, gradient: Any, traced: bool) -> Any:
         raise ShapeError(f"backward: the output has shape {output.shape}, the cotangent {gradient.shape}")
     if gradient.device != output.device:
         raise DeviceError(f"backward: the output is on {output.device}, the cotangent on {gradient.device}; use .to({output.device!r})")
+    if gradient.dtype.kind == "c":
+        raise DTypeError(f"backward: the output is {describe(output)}, so the cotangent must be real, got {describe(gradient)}")
     gradient = gradient if gradient.dtype == output.dtype else gradient.astype(output.dtype)
     return gradient if traced else gradient._data
 

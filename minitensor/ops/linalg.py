@@ -102,9 +102,8 @@ def _einsum(g: Any, k: int, xs: Sequence[Any], subscripts: str, optimize: Any = 
 class _Einsum(ListPrimitive):
     """`numpy.einsum`, called with subscripts and operands or with each operand followed by the list of its axes."""
 
-    def __init__(self, function: Any, rule: Any, latex: str) -> None:
-        super().__init__(function, rule, latex)
-        self.reads = [~(1 | 2 << k) for k in range(64)]  # the cotangent of operand k is made of every operand but k
+    def reads_of(self, k: int) -> int:
+        return ~(1 | 2 << k)  # the cotangent of operand k is made of every operand but k
 
     def __call__(self, *args: Any, **params: Any) -> Any:
         subscripts, operands = _spelled(args)

@@ -42,12 +42,12 @@ def _normalize(g: Any, _y: Any, x: Any, gamma: Any, _beta: Any, axes: Axes, eps:
 class _Normalize(JointPrimitive):
     """y = gamma x_hat + beta, fused: on NumPy arrays both directions run in a kernel, everywhere else by the readable formulas."""
 
-    def forward(self, arrays: list[Any], params: dict[str, Any]) -> Any:
+    def forward(self, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
         if numpy_blocked.serves(*arrays, axes=params["axes"]):
             return numpy_blocked.forward(*arrays, **params)
         return super().forward(arrays, params)
 
-    def vjp(self, g: Any, y: Any, inputs: list[Any], params: dict[str, Any], edges: Sequence[Any], traced: bool) -> Sequence[Any]:
+    def vjp(self, g: Any, y: Any, inputs: Sequence[Any], params: dict[str, Any], edges: Sequence[Any], traced: bool) -> Sequence[Any]:
         x, gamma, _beta = inputs
         if not traced and isinstance(g, np.ndarray) and numpy_blocked.serves(x, gamma, axes=params["axes"]):
             return numpy_blocked.backward(g, x, gamma, **params)

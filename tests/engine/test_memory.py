@@ -86,6 +86,9 @@ def test_a_rule_that_is_not_needed_keeps_nothing() -> None:
     constant = mt.tensor([3.0, 4.0])
     y = (x + 0) * constant
     assert [value is constant._data for value in y._node.inputs] == [False, True]
+    h = x + 0
+    y = constant * h
+    assert all(value is not h._data for value in y._node.inputs)
 
 
 @pytest.mark.parametrize("retain", [False, True])

@@ -165,3 +165,10 @@ def test_in_place_operators_rebind() -> None:
     y *= x
     assert z.tolist() == [4.0, 9.0]
     assert both_orders(y, x)[0] == [13.0, 28.0]
+
+
+def test_an_array_of_indices_may_be_changed() -> None:
+    x, index = mt.tensor([1.0, 2.0], requires_grad=True), np.array([0, 0])
+    y = np.take(x, index)
+    index[:] = 1
+    assert mt.grad(y, x, np.ones(2))[0].tolist() == [2.0, 0.0]

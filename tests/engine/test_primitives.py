@@ -15,7 +15,8 @@ from minitensor import ops
 from minitensor.autograd import complex_step
 from minitensor.primitive import JointPrimitive, ListPrimitive, Primitive
 
-PRIMITIVES = {p for family in pkgutil.iter_modules(ops.__path__) for p in vars(getattr(ops, family.name)).values() if isinstance(p, Primitive)}
+FAMILIES = [getattr(ops, family.name) for family in pkgutil.iter_modules(ops.__path__)]
+PRIMITIVES = {value for family in FAMILIES for value in vars(family).values() if isinstance(value, Primitive)}
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 

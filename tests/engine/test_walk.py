@@ -414,3 +414,19 @@ def test_backward_through_a_gradient() -> None:
     (g,) = mt.grad(x * x * x, x, create_graph=True)
     (g * g).backward()
     assert x.grad.tolist() == [2 * 27.0 * 18.0]
+
+
+def test_a_released_part_that_is_not_needed_is_no_obstacle() -> None:
+    x, w = leaf(2.0), leaf(3.0)
+    h = x * x
+    y = h * w
+    h.backward()
+    assert mt.grad(y, w)[0].tolist() == [4.0]
+
+
+def test_a_plain_backward_after_a_recorded_one_records_nothing() -> None:
+    x = leaf(3.0)
+    (x * x).backward(create_graph=True)
+    (x * x).backward()
+    assert x.grad.tolist() == [12.0]
+    assert not x.grad.requires_grad
