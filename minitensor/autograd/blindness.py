@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minitensor.arrays import Array
-from minitensor.autograd.subject import Call, Subject, nodes_between
+from minitensor.autograd.subject import Call, Subject, hooked, nodes_between
 from minitensor.tensor import Tensor
 
 MOST_NODES = 256  # every one costs a few walks
@@ -91,10 +91,5 @@ class _Probe:
         return np.array([np.linalg.norm(gradient[start:end]) for start, end in self.subject.places])
 
     def _hooked(self, i: int, hook: Callable[[Tensor], Any]) -> Array:
-        node = self.nodes[i]
-        hooks = node.hooks
-        node.hooks = {**(hooks or {}), "gradcheck": hook}
-        try:
+        with hooked([self.nodes[i]], hook):
             return self.subject.pullback(self.call, self.cotangent)
-        finally:
-            node.hooks = hooks

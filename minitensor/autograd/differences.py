@@ -11,6 +11,8 @@ import numpy as np
 
 from minitensor.errors import UnsupportedError
 
+EPS = float(np.finfo(np.float64).eps)
+
 
 class Estimate(NamedTuple):
     """A derivative, and how far from the truth it may be; arrays where the function gives arrays."""
@@ -48,14 +50,14 @@ def central_difference(f: Callable[[float], Any], h: float) -> Any:
 
 
 @np.errstate(invalid="ignore", over="ignore")  # a step that leaves the domain of f shows as an error bar of inf
-def richardson(f: Callable[[float], Any], h: float = 0.1, levels: int = 8, noise: Any = 0.0) -> Estimate:
+def richardson(f: Callable[[float], Any], h: float = 0.1, levels: int = 8, noise: Any = 0.0, unit: float = EPS) -> Estimate:
     """f'(0) by central differences at h, h/2, h/4, ..., extrapolated to h = 0.
 
     With D(h) = f'(0) + c_2 h**2 + c_4 h**4 + ..., each column of the tableau removes the next power:
     T[i, j] = T[i, j-1] + (T[i, j-1] - T[i-1, j-1]) / (4**j - 1). The entry that differs least from its two parents is returned, and
     that difference is its error bar (Ridders 1982), or its distance from the entry of the smallest steps, which alone may see a kink
-    nearby. ``noise``, the rounding error of one value of ``f``, widens the bar by 2 noise / h: extrapolation makes 1.7 noise / h of it.
-    A function that gives an array is differentiated element by element; steps at which it is nan are left out.
+    nearby. ``noise``, the rounding error of f(0), widens the bar by 2 noise / h: extrapolation makes 1.7 noise / h of it. At values far
+    from f(0) it is at least ``2 unit |f|``, two roundings. A function that gives an array is differentiated element by element; steps at which it is nan are left out.
 
     >>> import math
     >>> value, error = richardson(math.exp)
@@ -67,24 +69,25 @@ def richardson(f: Callable[[float], Any], h: float = 0.1, levels: int = 8, noise
     for i in range(levels):
         step = h / 2**i
         row = [np.asarray(central_difference(f, step))]
+        rounding = np.maximum(noise, 2 * unit * np.maximum(np.abs(f(step)), np.abs(f(-step))))
         for j, parent in enumerate(before):
             row.append(row[j] + (row[j] - parent) / (4 ** (j + 1) - 1))
-            bar = np.maximum(np.abs(row[-1] - row[-2]), np.abs(row[-1] - parent)) + 2 * noise / step
+            bar = np.maximum(np.abs(row[-1] - row[-2]), np.abs(row[-1] - parent)) + 2 * rounding / step
             value, error = np.where(bar < error, row[-1], value), np.where(bar < error, bar, error)
         before = row
     last = before[0]
     for entry in before[1:]:
         last = np.where(np.isnan(entry), last, entry)
-    error = np.fmax(error, np.where(np.isnan(last), np.inf, np.abs(value - last) - 2 * noise / step))
+    error = np.fmax(error, np.where(np.isnan(last), np.inf, np.abs(value - last) - 2 * rounding / step))
     return Estimate(value, error) if error.ndim else Estimate(float(value), float(error))
 
 
 @np.errstate(invalid="ignore", over="ignore")
-def slopes(f: Callable[[float], Any], h: float = 0.125, levels: int = 8, noise: Any = 0.0, ladders: int = 6) -> Slopes:
+def slopes(f: Callable[[float], Any], h: float = 0.125, levels: int = 8, noise: Any = 0.0, unit: float = EPS, ladders: int = 6) -> Slopes:
     """f'(0) as `richardson` gives it, on ever smaller ladders of steps until every bar is short and no kink is in reach.
 
     The slopes to both sides at the smallest step s of a ladder differ by J(s) = (f(s) - 2 f(0) + f(-s)) / s. For a smooth function J
-    falls at least as s does; where it does not, f has a kink nearer than s, and the bar is at least |J| / 2. What remains a kink on
+    falls at least as s does; where it does not, f has a kink nearer than s, and the bar is at least abs(J) / 2. What remains a kink on
     the last ladder sits at 0 itself, for all that floating point can tell.
 
     >>> bool(slopes(lambda t: max(t, 0.0)).kink), bool(slopes(lambda t: max(t - 1e-8, 0.0)).kink)
@@ -93,7 +96,7 @@ def slopes(f: Callable[[float], Any], h: float = 0.125, levels: int = 8, noise: 
     at = remembered(f)
     best, first = None, h
     for _ in range(ladders):
-        value, error = richardson(at, h, levels, noise)
+        value, error = richardson(at, h, levels, noise, unit)
         s = h / 2 ** (levels - 1)
         below, above, kink = one_sided(at, s, noise)
         found = Slopes(value, np.where(kink, np.maximum(error, np.abs(above - below) / 2), error), below, above, kink)
@@ -125,29 +128,30 @@ def remembered(f: Callable[[float], Any]) -> Callable[[float], Any]:
 
 
 @np.errstate(invalid="ignore", over="ignore")
-def taylor(f: Callable[[float], float], derivative: float, h: float = 0.25, noise: float = 0.0) -> Taylor:
-    """The slope of log R(t) over log t, where R(t) = |f(t) - f(0) - t derivative| is the remainder of Taylor's formula.
+def taylor(f: Callable[[float], float], derivative: float, h: float = 0.25, noise: float = 0.0, unit: float = EPS) -> Taylor:
+    """The slope of log R(t) over log t, where R(t) = abs(f(t) - f(0) - t derivative) is the remainder of Taylor's formula.
 
     R falls like t**2 with the right derivative and like t with a wrong one, and no step has to be chosen: t runs over h, h/2, h/4, ...,
-    and the line is fitted (least squares) to the six smallest steps whose remainder still stands out of ``noise``, the rounding error
-    of one value of ``f``. Where none does, ``f`` is linear. At a kink the even part of the remainder falls like t too, and no
+    and the line is fitted (least squares) to the six smallest steps whose remainder still stands out of the rounding error: ``noise`` at
+    f(0), and at least ``2 unit |f|`` at other values. Where none does, ``f`` is linear. At a kink the even part of the remainder falls like t too, and no
     derivative is right.
 
     >>> import math
     >>> [taylor(math.exp, slope, noise=1e-16).verdict for slope in (1.0, 1.01)]
     ['right', 'wrong']
     """
-    steps = h / 2.0 ** np.arange(44)
+    steps = h / 2.0 ** np.arange(60)  # down to 1e-19, for inputs of 1e-12 and less
     sides = np.array([[f(t) - f(0.0) - t * derivative, f(-t) - f(0.0) + t * derivative] for t in steps])
     remainder, even = np.max(np.abs(sides), axis=1), np.abs(sides.sum(axis=1)) / 2
+    rounding = np.array([max(noise, 2 * unit * abs(f(t)), 2 * unit * abs(f(-t))) for t in steps])
 
     def fitted(values: Any) -> tuple[float, int]:
         """The slope and the smallest step it was seen at; nan and the next step where there is none to see."""
-        loud = np.append(values > 64 * noise, True)  # no step is smaller than the last
+        loud = np.append(values > 64 * rounding, True)  # no step is smaller than the last
         seen = np.flatnonzero(loud[:-1])[-6:]
         last = int(seen[-1]) if len(seen) else -1
         # A fall by more than t**4 at one halving is a kink or jump that the step no longer reaches: from here on f is linear
-        if len(seen) < 4 or (values[last] > 64 * 16 * noise and not loud[last + 1]):
+        if len(seen) < 4 or (values[last] > 64 * 16 * rounding[last] and not loud[last + 1]):
             return math.nan, min(last + 1, len(steps) - 1)
         return float(np.polyfit(np.log2(steps[seen]), np.log2(values[seen]), 1)[0]), last
 

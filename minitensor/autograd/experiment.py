@@ -12,7 +12,7 @@ from minitensor.arrays import Array
 from minitensor.autograd.blindness import MOST_NODES, Unseen, unseen
 from minitensor.autograd.differences import Slopes, Taylor, central_difference, one_sided, remembered, slopes, taylor
 from minitensor.autograd.result import GradCheck, Row
-from minitensor.autograd.subject import Refusal, Subject
+from minitensor.autograd.subject import SHAKE, Refusal, Subject
 
 METHODS = {"richardson": "Richardson", "central": "central differences", "complex": "the complex step", "taylor": "Taylor's remainder"}
 STEPS = {"richardson": 0.125, "central": 1e-6, "complex": 0.125, "taylor": 0.25}
@@ -61,7 +61,7 @@ class Experiment:
         self.moves = subject.unit**0.45 * subject.x * self.rng.uniform(0.5, 1, (4, n)) * self.rng.choice([-1, 1], (4, n))
         noise = subject.noise(self.moves)
         self.noise = self._seen(noise, np.abs(self.cotangents))
-        self.step = STEPS[options.method] if options.eps is None else options.eps
+        self.steps = self._steps()  # per column
 
     def _directions(self) -> Array:
         """Unit vectors that each move one input only."""
@@ -72,6 +72,13 @@ class Experiment:
                 row[start:end] = self.rng.standard_normal(end - start)
                 rows.append(row / np.linalg.norm(row))
         return np.array(rows)
+
+    def _steps(self) -> Array:
+        """The step of every column: as given, or in proportion to what it moves where that is more than 1."""
+        x = np.abs(self.subject.x)
+        if self.directions is not None:
+            x = np.max(x * (self.directions != 0), axis=1)
+        return STEPS[self.options.method] * np.maximum(x, 1) if self.options.eps is None else np.full(len(x), self.options.eps)
 
     def _seen(self, y: Array, cotangents: Array) -> Array:
         """The products with the cotangents, and y itself where the whole Jacobian is compared."""
@@ -92,6 +99,18 @@ class Experiment:
         call = self.subject.call(x)
         units = np.eye(self.subject.y.size) if self.whole else ()
         return np.array([self.subject.pullback(call, row) for row in (*self.cotangents, *units)])
+
+    def _rounding(self, gradients: Array) -> Array:
+        """What rounding the cotangents on the way does to the gradients: where large ones cancel, more than the result tells."""
+        subject = self.subject
+        call = subject.call(subject.x)
+        units = np.eye(subject.y.size) if self.whole else ()
+        shaken = np.array([subject.shaken(call, row, self.rng) for row in (*self.cotangents, *units)])
+        size = np.maximum(32 * np.abs(gradients), 8 * np.abs(shaken - gradients) / SHAKE)
+        rounding = np.empty_like(size)
+        for start, end in subject.places:
+            rounding[:, start:end] = subject.unit * _largest(size[:, start:end])
+        return rounding
 
     @np.errstate(all="ignore")  # nan, inf and overflow show in the cells
     def result(self, title: str) -> GradCheck:
@@ -139,7 +158,7 @@ class Experiment:
         found = [self._central(column) if method == "central" else self._slopes(column) for column in columns]
         numbers = Slopes(*(np.stack(part, axis=1) for part in zip(*found, strict=True)))
         analytic = self._cells(gradients)
-        rounding = 32 * subject.unit * _largest(gradients) + self._second_difference(self._gradients, gradients, self.moves[:1])
+        rounding = self._rounding(gradients) + self._second_difference(self._gradients, gradients, self.moves[:1])
         rounding = rounding if self.directions is None else rounding @ np.abs(self.directions.T)
         if method == "complex":
             numbers = self._complex(numbers, rounding)
@@ -151,7 +170,8 @@ class Experiment:
         size = np.maximum(np.abs(analytic), np.abs(numbers.value))
         # A bar may hide 10 % where the derivative is nearly 0 beside the others, beside the value, or beside rounding
         values = np.abs(self._seen(subject.y, self.cotangents))
-        nearly = np.maximum(np.maximum(1e-6 * _largest(numbers.value), 1e-8 * values[:, None]), 100 * self.noise[:, None] / self.step)
+        nearly = np.maximum(np.maximum(1e-6 * _largest(numbers.value), 1e-8 * values[:, None]), 100 * self.noise[:, None] / self.steps)
+        nearly = np.maximum(nearly, subject.unit * np.max(_largest(numbers.value)))
         wide = ~(numbers.error <= np.maximum(0.1 * size, nearly)) & (
             (options.atol is None and options.rtol is None) | ~np.isfinite(numbers.error)
         )
@@ -171,10 +191,10 @@ class Experiment:
         )
 
     def _slopes(self, column: int) -> Slopes:
-        return slopes(self._along(column), self.step, noise=self.noise)
+        return slopes(self._along(column), self.steps[column], noise=self.noise, unit=self.subject.unit)
 
     def _central(self, column: int) -> Slopes:
-        along, h = self._along(column), self.step
+        along, h = self._along(column), self.steps[column]
         value = central_difference(along, h)
         error = np.abs(central_difference(along, 2 * h) - value) + 2 * self.noise / h
         return Slopes(value, np.where(np.isnan(error), np.inf, error), *one_sided(along, h, self.noise))
@@ -192,7 +212,7 @@ class Experiment:
             row, column = np.argwhere(off)[np.argmax(np.abs(value - numbers.value)[off])]
             by_step, by_richardson = value[row, column], numbers.value[row, column]
             lost = "a part of the path left the complex world" if value.any() else "the imaginary part was lost"
-            raise Refusal(f"{lost} (abs, var, norm, a cast, ...): it gives {by_step:.4g} where Richardson gives {by_richardson:.4g}")
+            raise Refusal(f"{lost} (abs, var, norm, a cast, ...): it gives {by_step:.10g} where Richardson gives {by_richardson:.10g}")
         error = self.noise[:, None] + self._second_difference(stepped, value, self.moves)
         return numbers._replace(value=value, error=np.minimum(numbers.error, error))
 
@@ -203,19 +223,20 @@ class Experiment:
 
     def _by_taylor(self, gradients: Array) -> Cells:
         assert self.directions is not None
-        analytic, along = self._cells(gradients), [self._along(column) for column in range(len(self.directions))]
+        columns = list(zip(map(self._along, range(len(self.directions))), self.steps, strict=True))
+        analytic = self._cells(gradients)
 
         def judged(derivatives: Array, row: int) -> list[Taylor]:
             return [
-                taylor(lambda t, f=f: f(t)[row], derivative, self.step, self.noise[row])  # type: ignore[misc]
-                for f, derivative in zip(along, derivatives, strict=True)
+                taylor(lambda t, f=f: f(t)[row], derivative, step, self.noise[row], self.subject.unit)  # type: ignore[misc]
+                for (f, step), derivative in zip(columns, derivatives, strict=True)
             ]
 
         found = [judged(derivatives, row) for row, derivatives in enumerate(analytic)]
         names = {"right": "ok", "linear": "ok", "wrong": "WRONG", "kink": "kink"}
         marks = np.array([[names[each.verdict] for each in row] for row in found])
         numerical = np.array(
-            [[central_difference(f, each.step)[k] for f, each in zip(along, row, strict=True)] for k, row in enumerate(found)]
+            [[central_difference(f, each.step)[k] for (f, _), each in zip(columns, row, strict=True)] for k, row in enumerate(found)]
         )
         return Cells(
             analytic,

@@ -39,7 +39,7 @@ def gradcheck(
 
     With ``fast_mode`` random cotangents and random directions stand for the full Jacobian; "taylor" always uses them. ``eps`` is
     the step, or the largest of the ladder. The tolerance of every element is computed: the error bar of the numbers plus the rounding
-    of the gradient; ``atol`` and ``rtol`` replace it by atol + rtol |numerical|. ``seed`` draws all random numbers.
+    of the gradient; ``atol`` and ``rtol`` replace it by ``atol + rtol |numerical|``. ``seed`` draws all random numbers.
 
     ``inputs`` is a Tensor or a tuple; those that require a gradient are checked, all others are constants. ``fn`` gives a Tensor or a
     tuple of Tensors, of which those of integers are left out. The check runs in float64 on copies, whatever the inputs' dtype.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
@@ -12,13 +13,14 @@ import numpy as np
 
 from minitensor import arrays
 from minitensor.arrays import Array
+from minitensor.autograd.differences import EPS
 from minitensor.autograd.walk import grad
 from minitensor.errors import DTypeError, GraphError, UnsupportedError, describe
 from minitensor.grad_mode import enable_grad, no_grad
 from minitensor.tensor import Tensor, wrap
 
+SHAKE = 2.0**-6  # far above the rounding even of float16, and small enough that the factors of a long chain stay near 1
 TINY_STEP = 1e-100  # of the complex step: its square is nothing beside 1, and times a small derivative it is still a normal number
-EPS = float(np.finfo(np.float64).eps)
 
 
 class Call(NamedTuple):
@@ -103,6 +105,15 @@ class Subject:
             found = grad(outputs, call.leaves, cotangents, retain_graph=True, allow_unused=True)
         return _flat(wrap(np.zeros(leaf.shape)) if g is None else g for g, leaf in zip(found, call.leaves, strict=True))
 
+    def shaken(self, call: Call, cotangent: Array, rng: np.random.Generator) -> Array:
+        """`pullback` with every cotangent on the way off by a random factor, 1 + SHAKE times a normal number."""
+
+        def shake(g: Tensor) -> Tensor:
+            return g * Tensor(1 + SHAKE * rng.standard_normal(g.shape), g.dtype, g.device)
+
+        with hooked(nodes_between(call), shake):
+            return self.pullback(call, cotangent)
+
     def noise(self, moves: Iterable[Array]) -> Array:
         """The rounding error of y: two roundings, or what y does along small moves t beyond a + b t + c |t| + d t**2, whichever is more.
 
@@ -138,6 +149,19 @@ class Subject:
         if y.shape != self.y.shape:
             raise Refusal(f"on complex numbers fn gives {y.size} numbers, on real ones {self.y.size}")
         return np.imag(y) / step
+
+
+@contextmanager
+def hooked(nodes: Iterable[Any], hook: Callable[[Tensor], Any]) -> Iterator[None]:
+    """``hook`` on the cotangents of ``nodes``, after the hooks of the user."""
+    before = [(node, node.hooks) for node in nodes]
+    for node, hooks in before:
+        node.hooks = {**(hooks or {}), "gradcheck": hook}
+    try:
+        yield
+    finally:
+        for node, hooks in before:
+            node.hooks = hooks
 
 
 def nodes_between(call: Call) -> list[Any]:

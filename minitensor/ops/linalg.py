@@ -145,7 +145,7 @@ def _p_norm_rule(g: Any, y: Any, x: Any, ord: Any = None, axis: Any = None, keep
     if p > 0 and p % 2 == 0:
         return unreduce(g, x, axis) * ratio ** (p - 1)
     # sign(x) |x / y|**(p - 1), without a power of 0 that could be infinite
-    return unreduce(g, x, axis) * np.sign(x) * np.absolute(np.where(x == 0, 1, ratio)) ** (p - 1)
+    return unreduce(g, x, axis) * np.sign(ratio) * np.absolute(np.where(ratio == 0, 1, ratio)) ** (p - 1)
 
 
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:

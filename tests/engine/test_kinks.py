@@ -204,3 +204,12 @@ def test_a_norm_of_even_order_is_exact_at_every_order() -> None:
         (g,) = mt.grad(y, x, create_graph=True)
         y = g[0]
     assert y.item() == pytest.approx(6.0)
+
+
+@pytest.mark.parametrize("order", [-1, -2, -0.5])
+def test_the_norm_of_negative_order_is_flat_where_an_element_is_0(order: float) -> None:
+    x = mt.tensor([0.0, 2.0, 3.0], np.float64, requires_grad=True)
+    with np.errstate(divide="ignore"):  # NumPy's own 0 ** negative
+        y = np.linalg.norm(x, order)
+    assert y.item() == 0
+    assert mt.grad(y, x)[0].tolist() == [0.0, 0.0, 0.0]

@@ -28,10 +28,9 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "if len(own) == terms[k]:": DIAGONAL,
     },
     "_p_norm_rule": {
-        "if p % 2 == 0:": "|r|**(p - 1) sign(r) is r**(p - 1) for every even p; below 0 the two part at a norm of 0 alone, where both are infinite",
         "if p >= 0 and p % 2 == 0:": "p = 0 has returned before",
         "if p > 1 and p % 2 == 0:": "the smallest even number above 0 is 2",
-        "return unreduce(g, x, axis) * np.sign(x) * np.absolute(np.where(x == 0, 2, ratio)) ** (p - 1)": "where x is 0, its sign is a factor",
+        "return unreduce(g, x, axis) * np.sign(ratio) * np.absolute(np.where(ratio == 0, 2, ratio)) ** (p - 1)": "where the ratio is 0, its sign is a factor",
     },
     "_power_base": {
         "return g * b * a ** np.where((a == 0) & (b == 0), 2, b - 1.0)": "where a = b = 0: b a and b a**2 are 0, and so are their derivatives",

@@ -25,7 +25,7 @@ import fake_cupy
 import numpy as np
 import pytest
 
-from minitensor.primitive import ListPrimitive, Primitive
+from minitensor.primitive import Primitive
 
 SCORES: dict[tuple[str, str], tuple[int, int, int]] = {}  # by module and function: mutants made, killed, and proved equivalent
 
@@ -279,7 +279,9 @@ EVERYTHING = (2 << 64) - 1  # the bits in `Primitive.reads` of an output and of 
 def plant_rules(patch: pytest.MonkeyPatch, user: Primitive, rules: Iterable[Any]) -> None:
     """Give a primitive other rules. It keeps all inputs and outputs, so that no mutant dies merely of reading what was not kept."""
     patch.setattr(user, "rules", tuple(rules))
-    patch.setattr(user, "reads", [EVERYTHING] * (64 if isinstance(user, ListPrimitive) else user.arity))
+    patch.setattr(user, "reads", [EVERYTHING] * user.arity)
+    patch.setattr(user, "reads_of", lambda i: EVERYTHING)
+    patch.setattr(user, "_name_no_input", False)
 
 
 def subjects(primitives: Iterable[Primitive]) -> list[Subject]:

@@ -169,7 +169,7 @@ WALK = {
     ),
     # Hooks and anomalies
     "hooks are not called": ("if node.hooks:", "if False:"),
-    "what a hook returns is not used": ("g = changed if traced else changed._data", "pass"),
+    "what a hook returns is not used": ("g = fit(changed if traced else changed._data, node)", "pass"),
     "only the first hook is called": ("list(node.hooks.values())", "list(node.hooks.values())[:1]"),
     "a hook sees a constant": ("hook(g if traced else wrap(as_array(g)))", "hook(g.detach() if traced else wrap(as_array(g)))"),
     "a hook may give another shape": ("if not isinstance(changed, Tensor) or changed.shape != node.shape:", "if False:"),
@@ -182,8 +182,8 @@ PRIMITIVE = {
     "recording under no_grad": ("if not (any(edges) and mode.enabled) or", "if not any(edges) or"),
     "integers carry a graph": ('or output.dtype.kind in "biu":', 'or output.dtype.kind in "":'),
     "complex numbers carry a graph": ('if output.dtype.kind == "c":', "if False:"),
-    "only the first rule's values are kept": ("reads |= bits if edge is not None else 0", "reads = bits if edge is not None else 0"),
-    "everything is kept": ("reads |= bits if edge is not None else 0", "reads = -1"),
+    "only the first rule's values are kept": ("reads |= self.reads_of(i) if", "reads = self.reads_of(i) if"),
+    "everything is kept": ("reads |= self.reads_of(i) if edge is not None else 0", "reads = -1"),
     "the output is always kept": (
         "kept, output if reads & 1 else None, output)\n        if mode.anomaly",
         "kept, output, output)\n        if mode.anomaly",
