@@ -128,7 +128,9 @@ def remembered(f: Callable[[float], Any]) -> Callable[[float], Any]:
 
 
 @np.errstate(invalid="ignore", over="ignore")
-def taylor(f: Callable[[float], float], derivative: float, h: float = 0.25, noise: float = 0.0, unit: float = EPS) -> Taylor:
+def taylor(
+    f: Callable[[float], float], derivative: float, h: float = 0.25, noise: float = 0.0, unit: float = EPS, blur: float = 0.0
+) -> Taylor:
     """The slope of log R(t) over log t, where R(t) = abs(f(t) - f(0) - t derivative) is the remainder of Taylor's formula.
 
     R falls like t**2 with the right derivative and like t with a wrong one, and no step has to be chosen: t runs over h, h/2, h/4, ...,
@@ -143,7 +145,7 @@ def taylor(f: Callable[[float], float], derivative: float, h: float = 0.25, nois
     steps = h / 2.0 ** np.arange(60)  # down to 1e-19, for inputs of 1e-12 and less
     sides = np.array([[f(t) - f(0.0) - t * derivative, f(-t) - f(0.0) + t * derivative] for t in steps])
     remainder, even = np.max(np.abs(sides), axis=1), np.abs(sides.sum(axis=1)) / 2
-    rounding = np.array([max(noise, 2 * unit * abs(f(t)), 2 * unit * abs(f(-t))) for t in steps])
+    rounding = np.array([max(noise, 2 * unit * abs(f(t)), 2 * unit * abs(f(-t)), t * blur / 32) for t in steps])
 
     def fitted(values: Any) -> tuple[float, int]:
         """The slope and the smallest step it was seen at; nan and the next step where there is none to see."""

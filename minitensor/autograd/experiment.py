@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -94,6 +94,10 @@ class Experiment:
         """Gradients, one per row, as derivatives along every column."""
         return gradients if self.directions is None else gradients @ self.directions.T
 
+    def _bars(self, rounding: Array) -> Array:
+        """How much the derivatives along every column are off at most, where the gradients are off by ``rounding``."""
+        return rounding if self.directions is None else rounding @ np.abs(self.directions.T)
+
     def _gradients(self, x: Array) -> Array:
         """The gradient of everything that is seen, one walk each."""
         call = self.subject.call(x)
@@ -101,7 +105,7 @@ class Experiment:
         return np.array([self.subject.pullback(call, row) for row in (*self.cotangents, *units)])
 
     def _rounding(self, gradients: Array) -> Array:
-        """What rounding the cotangents on the way does to the gradients: where large ones cancel, more than the result tells."""
+        """How much rounding changes the gradients: of the cotangents, more than the result tells where large ones cancel, and of x."""
         subject = self.subject
         call = subject.call(subject.x)
         units = np.eye(subject.y.size) if self.whole else ()
@@ -110,26 +114,27 @@ class Experiment:
         rounding = np.empty_like(size)
         for start, end in subject.places:
             rounding[:, start:end] = subject.unit * _largest(size[:, start:end])
-        return rounding
+        return rounding + self._second_difference(self._gradients, gradients, self.moves[:1])
 
     @np.errstate(all="ignore")  # nan, inf and overflow show in the cells
     def result(self, title: str) -> GradCheck:
         """Compare, and where all is well ask whether a mistake would have shown."""
         options, subject = self.options, self.subject
         gradients = self._gradients(subject.x)
+        rounding = self._rounding(gradients)
         refused = ""
         try:
-            cells = self._by_taylor(gradients) if options.method == "taylor" else self._by_numbers(gradients)
+            cells = (self._by_taylor if options.method == "taylor" else self._by_numbers)(gradients, rounding)
         except Refusal as refusal:
             refused = f"The complex step cannot judge here: {refusal}. Below, Richardson judges instead."
-            cells = self._by_numbers(gradients, "richardson")
+            cells = self._by_numbers(gradients, rounding, "richardson")
         verdict, reason = self._verdict(cells, refused)
         notes = [*self._notes(), *cells.notes]
         blind: list[Unseen] = []
         if verdict == "ok":
             constant = self._constant(cells)
             names = [name for name, zero in zip(subject.names, constant, strict=True) if zero]
-            blind, idle = unseen(subject, self.cotangents[0], cells.notices, constant, self.rng)
+            blind, idle = unseen(subject, self.cotangents[0], cells.notices, constant, rounding[0], self.rng)
             if constant.all():
                 verdict, reason = "blind", "The derivative is 0 everywhere here: a rule that is wrong by a factor would not show."
             elif blind:
@@ -151,15 +156,19 @@ class Experiment:
             self._evidence(gradients[0]),
         )
 
-    def _by_numbers(self, gradients: Array, method: str = "") -> Cells:
+    def _by_numbers(self, gradients: Array, rounding: Array, method: str = "") -> Cells:
         method = method or self.options.method
         subject, options = self.subject, self.options
         columns = range(subject.x.size if self.directions is None else len(self.directions))
-        found = [self._central(column) if method == "central" else self._slopes(column) for column in columns]
+        found, far = [], []
+        for column in columns:
+            along, h = self._along(column), self.steps[column]
+            found.append(
+                self._central(along, h) if method == "central" else slopes(along, h, noise=self.noise, unit=subject.unit)
+            )
+            far.append(np.maximum(np.abs(along(h)), np.abs(along(-h))))
         numbers = Slopes(*(np.stack(part, axis=1) for part in zip(*found, strict=True)))
-        analytic = self._cells(gradients)
-        rounding = self._rounding(gradients) + self._second_difference(self._gradients, gradients, self.moves[:1])
-        rounding = rounding if self.directions is None else rounding @ np.abs(self.directions.T)
+        analytic, rounding = self._cells(gradients), self._bars(rounding)
         if method == "complex":
             numbers = self._complex(numbers, rounding)
         computed = numbers.error + rounding
@@ -168,10 +177,11 @@ class Experiment:
             bar = (options.atol or 0.0) + (options.rtol or 0.0) * np.abs(numbers.value)
         difference = np.abs(analytic - numbers.value)
         size = np.maximum(np.abs(analytic), np.abs(numbers.value))
-        # A bar may hide 10 % where the derivative is nearly 0 beside the others, beside the value, or beside rounding
-        values = np.abs(self._seen(subject.y, self.cotangents))
-        nearly = np.maximum(np.maximum(1e-6 * _largest(numbers.value), 1e-8 * values[:, None]), 100 * self.noise[:, None] / self.steps)
-        nearly = np.maximum(nearly, subject.unit * np.max(_largest(numbers.value)))
+        # A bar may hide 10 % where the derivative is nearly 0 beside others of its row or column, beside the value, or beside rounding
+        others = 1e-6 * np.maximum(_largest(numbers.value), _largest(numbers.value.T).T)
+        values = 1e-8 * np.abs(self._seen(subject.y, self.cotangents))[:, None]
+        noise = np.fmax(self.noise[:, None], 2 * subject.unit * np.stack(far, axis=1))
+        nearly = np.maximum(np.maximum(others, values), 100 * noise / self.steps)
         wide = ~(numbers.error <= np.maximum(0.1 * size, nearly)) & (
             (options.atol is None and options.rtol is None) | ~np.isfinite(numbers.error)
         )
@@ -190,11 +200,7 @@ class Experiment:
             lambda gradient: bool(np.any(~(np.abs(self._cells(gradient[None])[0] - numbers.value[0]) <= seen))),
         )
 
-    def _slopes(self, column: int) -> Slopes:
-        return slopes(self._along(column), self.steps[column], noise=self.noise, unit=self.subject.unit)
-
-    def _central(self, column: int) -> Slopes:
-        along, h = self._along(column), self.steps[column]
+    def _central(self, along: Callable[[float], Any], h: float) -> Slopes:
         value = central_difference(along, h)
         error = np.abs(central_difference(along, 2 * h) - value) + 2 * self.noise / h
         return Slopes(value, np.where(np.isnan(error), np.inf, error), *one_sided(along, h, self.noise))
@@ -221,15 +227,15 @@ class Experiment:
         x = self.subject.x
         return np.max([2 * np.abs(function(x + move) + function(x - move) - 2 * value) for move in moves], axis=0)
 
-    def _by_taylor(self, gradients: Array) -> Cells:
+    def _by_taylor(self, gradients: Array, rounding: Array) -> Cells:
         assert self.directions is not None
         columns = list(zip(map(self._along, range(len(self.directions))), self.steps, strict=True))
-        analytic = self._cells(gradients)
+        analytic, rounding = self._cells(gradients), self._bars(rounding)
 
         def judged(derivatives: Array, row: int) -> list[Taylor]:
             return [
-                taylor(lambda t, f=f: f(t)[row], derivative, step, self.noise[row], self.subject.unit)  # type: ignore[misc]
-                for (f, step), derivative in zip(columns, derivatives, strict=True)
+                taylor(lambda t, f=f: f(t)[row], derivative, step, self.noise[row], self.subject.unit, blur)  # type: ignore[misc]
+                for (f, step), derivative, blur in zip(columns, derivatives, rounding[row], strict=True)
             ]
 
         found = [judged(derivatives, row) for row, derivatives in enumerate(analytic)]
@@ -242,7 +248,7 @@ class Experiment:
             analytic,
             numerical,
             np.array([[each.slope for each in row] for row in found]),
-            np.array([[4 * noise / each.step for each in row] for noise, row in zip(self.noise, found, strict=True)]),
+            np.array([[4 * noise / each.step for each in row] for noise, row in zip(self.noise, found, strict=True)]) + rounding,
             marks,
             "Right gradients have slope 2 (nan: the function is linear), wrong ones 1.",
             (),

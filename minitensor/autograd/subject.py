@@ -184,7 +184,7 @@ def nodes_between(call: Call) -> list[Any]:
             if user not in leading:
                 leading[user] = None
                 stack.append(user)
-    return list(leading)
+    return [node for node in leading if not isinstance(node.dtype, tuple)]  # of several outputs, every part has a node of its own
 
 
 class Refusal(Exception):
