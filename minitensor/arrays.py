@@ -36,6 +36,9 @@ class ShapeDtype:
         """The number of elements."""
         return math.prod(self.shape)
 
+    def __array_ufunc__(self, *call: Any, **params: Any) -> Any:
+        raise UnsupportedError("a rule reads the values of an argument whose name begins with an underscore; take the underscore away")
+
 
 def get_default_dtype() -> np.dtype[Any]:
     """The dtype that Python floats get.

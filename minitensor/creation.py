@@ -79,7 +79,8 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, device: Any = None, req
     >>> full((2,), 7)
     tensor([7, 7])
     """
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    shape = tuple(shape) if hasattr(shape, "__len__") else (shape,)
+    fill_value = np.asarray(fill_value) if isinstance(fill_value, Tensor) else fill_value  # which refuses to forget a graph
     return _made("full", (shape, fill_value), dtype or arrays.new_array(fill_value, device="cpu").dtype, device, requires_grad)
 
 

@@ -58,7 +58,7 @@ def operation_failed(name: str, inputs: Iterable[Any], error: Exception) -> Exce
     inputs = list(inputs)
     operands = ", ".join(describe(value) for value in inputs)
     message = f"{name}({operands}): {error}"
-    if len({type(value).__module__.partition(".")[0] for value in inputs if hasattr(value, "dtype")}) > 1:
+    if len({type(value).__module__.partition(".")[0] for value in inputs if hasattr(value, "__array_function__")}) > 1:
         return DeviceError(f"{message}\nThe operands live on different devices: move one of them with .to(device).")
     if isinstance(error, ValueError):
         return ShapeError(message)

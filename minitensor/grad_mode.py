@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import ContextDecorator
-from typing import Any, TypeVar
+from functools import wraps
+from inspect import isgeneratorfunction
+from typing import Any, Self, TypeVar, overload
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -38,8 +40,36 @@ class _Switch(ContextDecorator):
     def __exit__(self, *error: object) -> None:
         mode.set(self.field, mode.before[self.field].pop())
 
+    def __call__(self, function: _F) -> _F:
+        if not isgeneratorfunction(function):
+            return super().__call__(function)
 
-class no_grad(_Switch):
+        @wraps(function)
+        def resumed(*args: Any, **params: Any) -> Any:
+            """A generator runs when it is asked for a value: the switch is thrown at every step, not at the call."""
+            steps, sent = function(*args, **params), None
+            while True:
+                with self:
+                    try:
+                        value = steps.send(sent)
+                    except StopIteration as end:
+                        return end.value
+                sent = yield value
+
+        return resumed  # type: ignore[return-value]
+
+
+class _Plain(_Switch):
+    @overload
+    def __new__(cls) -> Self: ...
+    @overload
+    def __new__(cls, function: _F) -> _F: ...  # type: ignore[misc]
+    def __new__(cls, function: Any = None) -> Any:
+        switch = super().__new__(cls)
+        return switch if function is None else switch(function)  # @no_grad is @no_grad()
+
+
+class no_grad(_Plain):
     """Do not record: ``with mt.no_grad(): ...`` or ``@mt.no_grad()``, per thread.
 
     >>> import minitensor as mt
@@ -52,7 +82,7 @@ class no_grad(_Switch):
     value = False
 
 
-class enable_grad(_Switch):
+class enable_grad(_Plain):
     """Record again inside `no_grad`."""
 
 
@@ -85,7 +115,7 @@ class set_grad_enabled(_Switch):
             self._outside = None
 
 
-class detect_anomaly(_Switch):
+class detect_anomaly(_Plain):
     """Stop at the operation whose backward first gives nan or inf, and name the line of your program that called it.
 
     The line is noted while operations are recorded, so the forward pass belongs into the context too. Every operation becomes slower.

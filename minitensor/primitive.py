@@ -18,7 +18,7 @@ import operator
 import sys
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from itertools import count
+from itertools import count, takewhile
 from typing import Any, TypeVar
 
 import numpy as np
@@ -90,7 +90,10 @@ def node_of(
     value: Any,
     kind: type[Node] = Node,
 ) -> Node:
-    """A new node for the result ``value``; a plain function, because Python takes twice as long to call a class."""
+    """A new node for the result ``value``; a plain function, because Python takes twice as long to call a class.
+
+    ``kind`` is a subclass that gives its cotangents otherwise: a Function, or one of several outputs.
+    """
     node = _new(kind)
     node.primitive = primitive
     node.params = params
@@ -106,7 +109,8 @@ def node_of(
     return node
 
 
-def split(edges: Sequence[Any]) -> tuple[Any, Any, tuple[Any, ...] | None]:
+def as_slots(edges: Sequence[Any]) -> tuple[Any, Any, tuple[Any, ...] | None]:
+    """Edges as a node keeps them: left, right, and the rest, which is None where there is only one."""
     return (edges[0], edges[1], tuple(edges[2:])) if len(edges) > 1 else (edges[0], None, None)
 
 
@@ -132,7 +136,9 @@ def _own(value: Any) -> Any:
     if isinstance(value, slice):
         return slice(*(operator.index(end) if hasattr(end, "dtype") else end for end in (value.start, value.stop, value.step)))
     if isinstance(value, Tensor):
-        value = value._data
+        if value.requires_grad and mode.enabled:
+            raise UnsupportedError("a parameter requires grad, but no rule gives its derivative; use .detach() if that is meant")
+        value = value._array
     return value.copy() if hasattr(value, "__array_function__") else value
 
 
@@ -148,6 +154,8 @@ class Primitive:
         self.latex = (latex,) if isinstance(latex, str) else tuple(latex)
         self.__doc__ = function.__doc__
         self.arity = len(rules)
+        if not rules:
+            raise UnsupportedError(f"primitive({self.name}): one rule per input is needed, got none")
         signatures = [_arguments(rule, 2 + self.arity) if rule else [] for rule in rules]
         for names in signatures:
             if names and len(names) < 2 + self.arity:
@@ -171,8 +179,11 @@ class Primitive:
 
     def bind(self, args: tuple[Any, ...], params: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Positional parameters by name; a keyword without a rule is refused here, when it is called."""
+        if len(args) < self.arity and params:
+            inputs = self._names[len(args) : self.arity]  # NumPy takes arrays by name too: np.sum(a=x)
+            args += tuple(params.pop(name) for name in takewhile(params.__contains__, inputs))
         if len(args) > self.arity:
-            named = dict(zip(self._positional, args[self.arity :], strict=False))
+            named = dict(zip(self._names[self.arity :], args[self.arity :], strict=False))
             if len(args) - self.arity > len(named) or named.keys() & params.keys():
                 raise UnsupportedError(
                     f"{self.name}: one argument too many, or given twice (it takes {self.arity} array(s), then {self._known()})"
@@ -185,19 +196,20 @@ class Primitive:
             hint = {"dim": "; the axis is named axis=", "keepdim": "; NumPy writes keepdims="}.get(key, "")
             raise UnsupportedError(f"{self.name}: the keyword {key}= has no derivative rule (it takes {self._known()}){hint}")
         if len(args) < self.arity:
-            raise UnsupportedError(f"{self.name} takes {self.arity} array(s), got {len(args)}")
+            hint = "; np.where(mask.numpy()) gives indices" if self.name == "where" else ""
+            raise UnsupportedError(f"{self.name} takes {self.arity} array(s), got {len(args)}{hint}")
         return args[: self.arity], {name: _own(value) for name, value in params.items()}
 
     def _known(self) -> str:
         return ", ".join(f"{name}=" for name in self.params) or "no keywords"
 
     @cached_property
-    def _positional(self) -> Sequence[str]:
-        """What may follow the inputs without its name."""
+    def _names(self) -> Sequence[str]:
+        """The function's arguments in their order: first the inputs, then what may follow without its name."""
         try:
-            return tuple(inspect.signature(self.function).parameters)[self.arity :]
+            return tuple(inspect.signature(self.function).parameters)
         except ValueError:  # some of NumPy's C functions tell no signature
-            return self.params
+            return (*("",) * self.arity, *self.params)
 
     def forward(self, arrays: Sequence[Any], params: dict[str, Any]) -> Array:
         """The function on raw arrays."""
@@ -205,7 +217,7 @@ class Primitive:
 
     def record(self, *inputs: Any, params: dict[str, Any] = _NONE) -> Any:
         """Call the function and, where a gradient is required, remember the call."""
-        values = [value._data if isinstance(value, Tensor) else _checked(value) for value in inputs]
+        values = [value._array if isinstance(value, Tensor) else _checked(value) for value in inputs]
         try:
             output = self.forward(values, params)
         except (ValueError, TypeError, IndexError) as error:
@@ -225,7 +237,7 @@ class Primitive:
         for i, edge in enumerate(edges):
             reads |= self.reads_of(i) if edge is not None else 0
         kept = [_keep(user, value, edge, reads & 2 << i) for i, (user, value, edge) in enumerate(zip(inputs, values, edges, strict=True))]
-        node = node_of(self, params, *split(edges), kept, output if reads & 1 else None, output)
+        node = node_of(self, params, *as_slots(edges), kept, output if reads & 1 else None, output)
         if mode.anomaly:
             node.where = calling_line()
         return wrap(output, node)
@@ -247,7 +259,7 @@ class Unary(Primitive):
     def record(self, x: Any, params: dict[str, Any] = _NONE) -> Any:  # type: ignore[override]
         if not isinstance(x, Tensor):
             return super().record(x, params=params)
-        value, edge = x._data, x._node
+        value, edge = x._array, x._node
         try:
             output = self.function(value, **params) if params else self.function(value)
         except (ValueError, TypeError, IndexError) as error:
@@ -272,13 +284,13 @@ class Binary(Primitive):
 
     def record(self, a: Any, b: Any, params: dict[str, Any] = _NONE) -> Any:  # type: ignore[override]
         if isinstance(a, Tensor):
-            x, left = a._data, a._node
+            x, left = a._array, a._node
         elif type(a) in _NUMBERS:
             x, left = a, None
         else:
             return super().record(a, b, params=params)
         if isinstance(b, Tensor):
-            y, right = b._data, b._node
+            y, right = b._array, b._node
         elif type(b) in _NUMBERS:
             y, right = b, None
         else:
@@ -293,7 +305,7 @@ class Binary(Primitive):
         if edge is None or output.dtype is not edge.dtype or not mode.usual:
             return self.remember(output, (a, b), (x, y), (left, right), params)
         reads_left, reads_right = self.reads
-        if right is None:
+        if right is None:  # only the left rule will run, so only what that reads is kept; the same on the other side
             reads = reads_left
             kept = (x if reads & 2 else None, y if reads & 4 else _keep(b, y, None, 0))
         elif left is None:
@@ -316,12 +328,13 @@ class Binary(Primitive):
 
 
 def _arguments(rule: Rule, count: int) -> list[str]:
-    """The names of a rule's arguments; ``*rest`` stands for as many as make ``count``."""
+    """The names of a rule's arguments; ``*rest`` stands, under its own name, for as many as make ``count``."""
     code = getattr(rule, "__code__", None)
     if code is None or hasattr(rule, "__self__"):
         return list(inspect.signature(rule).parameters)
-    names = list(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])  # inspect would take most of the time of our import
-    return names + ["_"] * (count - len(names)) if code.co_flags & inspect.CO_VARARGS else names
+    first, named = code.co_argcount, code.co_kwonlyargcount  # inspect would take most of the time of our import
+    rest = [code.co_varnames[first + named]] * (count - first) if code.co_flags & inspect.CO_VARARGS else []
+    return [*code.co_varnames[:first], *rest, *code.co_varnames[first : first + named]]
 
 
 def _bits(names: list[str]) -> int:
@@ -462,8 +475,8 @@ def without_gradient(*functions: Callable[..., Any]) -> tuple[Callable[..., Any]
 
 def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **params: Any) -> Any:
-        values = [value._data if isinstance(value, Tensor) else value for value in args]
-        named = {name: value._data if isinstance(value, Tensor) else value for name, value in params.items()}
+        values = [value._array if isinstance(value, Tensor) else value for value in args]
+        named = {name: value._array if isinstance(value, Tensor) else value for name, value in params.items()}
         try:
             result = function(*values, **named)
         except (ValueError, TypeError, IndexError) as error:

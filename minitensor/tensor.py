@@ -6,7 +6,6 @@ operators below are spellings of it (``a + b`` is ``DISPATCH[np.add](a, b)``). `
 
 from __future__ import annotations
 
-import copy
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, SupportsIndex
@@ -15,7 +14,7 @@ import numpy as np
 
 from minitensor import arrays
 from minitensor.arrays import Array, ShapeDtype
-from minitensor.errors import DTypeError, GraphError, ShapeError, UnsupportedError
+from minitensor.errors import DTypeError, GraphError, ShapeError, UnsupportedError, describe, operation_failed
 from minitensor.grad_mode import is_grad_enabled
 
 DISPATCH: dict[Callable[..., Any], Callable[..., Any]] = {}
@@ -87,13 +86,13 @@ class Tensor:
     tensor([ 5.4366, 22.1672])
     """
 
-    __slots__ = ("__weakref__", "_data", "_grad", "_node")
-    _data: Array
+    __slots__ = ("__weakref__", "_array", "_grad", "_node")  # not _data: np.ma reads an attribute of that name past every protocol
+    _array: Array
     _grad: Tensor | None
     _node: Any  # Leaf, minitensor.primitive.Node, or None when no gradient is required
 
     def __init__(self, data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> None:
-        self._data = arrays.new_array(data._data if isinstance(data, Tensor) else data, dtype, device)
+        self._array = arrays.new_array(data._array if isinstance(data, Tensor) else data, dtype, device)
         self._grad = self._node = None
         self.requires_grad = requires_grad
 
@@ -102,15 +101,15 @@ class Tensor:
     @property
     def data(self) -> Array:
         """The values, as a read-only view; assigning gives new ones of the same shape (a graph recorded before keeps the old)."""
-        return arrays.read_only(self._data)
+        return arrays.read_only(self._array)
 
     @data.setter
     def data(self, values: Any) -> None:
         self._refuse_inner("data = ...")
-        array = arrays.new_array(values._data if isinstance(values, Tensor) else values, self.dtype, self.device)
+        array = arrays.new_array(values._array if isinstance(values, Tensor) else values, self.dtype, self.device)
         if array.shape != self.shape:
             raise ShapeError(f"data = ...: the Tensor has shape {self.shape}, the new values {array.shape}")
-        self._data = array
+        self._array = array
 
     @property
     def grad(self) -> Tensor | None:
@@ -119,8 +118,8 @@ class Tensor:
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
-        if value is not None and (not isinstance(value, Tensor) or value.shape != self.shape):
-            raise ShapeError(f"grad = ...: None or a Tensor of shape {self.shape} is needed, got {value!r}")
+        if value is not None and (not isinstance(value, Tensor) or (value.shape, value.dtype) != (self.shape, self.dtype)):
+            raise ShapeError(f"grad = ...: None or a Tensor {describe(self)} is needed, got {describe(value)}")
         self._grad = value
 
     @property
@@ -148,27 +147,27 @@ class Tensor:
     @property
     def shape(self) -> tuple[int, ...]:
         """The length of every axis."""
-        return self._data.shape  # type: ignore[no-any-return]
+        return self._array.shape  # type: ignore[no-any-return]
 
     @property
     def ndim(self) -> int:
         """The number of axes."""
-        return self._data.ndim  # type: ignore[no-any-return]
+        return self._array.ndim  # type: ignore[no-any-return]
 
     @property
     def size(self) -> int:
         """The number of elements."""
-        return self._data.size  # type: ignore[no-any-return]
+        return self._array.size  # type: ignore[no-any-return]
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """NumPy's dtype of the elements."""
-        return self._data.dtype  # type: ignore[no-any-return]
+        return self._array.dtype  # type: ignore[no-any-return]
 
     @property
     def device(self) -> str:
         """``"cpu"`` or ``"cuda:N"``."""
-        return arrays.device_of(self._data)
+        return arrays.device_of(self._array)
 
     @property
     def T(self) -> Tensor:
@@ -179,7 +178,7 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The same values without a graph; no copy is made, and none is needed, because operations never write into their inputs."""
-        return wrap(self._data)
+        return wrap(self._array)
 
     def numpy(self) -> Array:
         """A read-only NumPy view; raises `UnsupportedError` where a gradient or a device would be lost in silence."""
@@ -189,14 +188,16 @@ class Tensor:
         """The one element as a Python number; `ShapeError` when there is not exactly one."""
         if self.size != 1:
             raise ShapeError(f"item(): one element is needed, this Tensor has shape {self.shape}")
-        return self._data.item()
+        return self._array.item()
 
     def tolist(self) -> Any:
         """Nested lists of Python numbers."""
-        return self._data.tolist()
+        return self._array.tolist()
 
     def to(self, target: Any) -> Tensor:
         """On another device (``"cpu"``, ``"cuda"``, ``"cuda:1"``) or of another dtype; itself when nothing changes."""
+        if target is None:
+            raise UnsupportedError("to: a device or a dtype is needed, got None")
         if not isinstance(target, str) or target in np.sctypeDict:
             return self if np.dtype(target) == self.dtype else self.astype(target)
         device = arrays.parse_device(target)
@@ -281,9 +282,13 @@ class Tensor:
                 "t[...] = values would forget the graph of the values; join parts with np.concatenate, or write values.detach()"
             )
         self._refuse_inner("t[...] = ...")
-        array = self._data.copy()
-        array[_plain_index(index)] = values._data if isinstance(values, Tensor) else values
-        self._data = array
+        array = self._array.copy()
+        new = values._array if isinstance(values, Tensor) else values
+        try:
+            array[_plain_index(index)] = new
+        except (ValueError, TypeError, IndexError) as error:
+            raise operation_failed("t[...] = values", [array, new], error) from error
+        self._array = array
 
     def _refuse_inner(self, what: str) -> None:
         if not self.is_leaf:
@@ -313,7 +318,7 @@ class Tensor:
             )
         if self.device != "cpu":
             raise UnsupportedError(f"this Tensor lives on {self.device!r}: use t.cpu() first")
-        return np.array(self._data, dtype, copy=True) if copy else np.asarray(arrays.read_only(self._data), dtype)
+        return np.array(self._array, dtype, copy=True) if copy else np.asarray(arrays.read_only(self._array), dtype)
 
     def __dlpack__(self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: bool | None = None) -> Any:
         """The array itself, without a copy, for ``torch.from_dlpack(t)``; whoever writes into it changes this Tensor and its graphs.
@@ -323,11 +328,11 @@ class Tensor:
         if self.requires_grad:
             raise UnsupportedError("this Tensor requires grad, and DLPack would forget its graph: use t.detach()")
         asked = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
-        return self._data.__dlpack__(**{name: value for name, value in asked.items() if value is not None})
+        return self._array.__dlpack__(**{name: value for name, value in asked.items() if value is not None})
 
     def __dlpack_device__(self) -> tuple[int, int]:
         """DLPack's numbers for the device: (1, 0) for the CPU, (2, N) for ``"cuda:N"``."""
-        return self._data.__dlpack_device__()  # type: ignore[no-any-return]
+        return self._array.__dlpack_device__()  # type: ignore[no-any-return]
 
     # -- Python's protocols -------------------------------------------------------------------------------------------------------
 
@@ -335,7 +340,7 @@ class Tensor:
 
     def __repr__(self) -> str:
         prefix = "tensor("
-        values = arrays.to_device(self._data, "cpu")
+        values = arrays.to_device(self._array, "cpu")
         body = np.array2string(values, separator=", ", prefix=prefix, precision=4) if isinstance(values, np.ndarray) else repr(values)
         notes = [] if self.size else [f"shape={self.shape}"]
         if self.dtype not in (arrays.get_default_dtype(), np.int64, np.bool_):
@@ -358,7 +363,7 @@ class Tensor:
         return (self[i] for i in range(len(self)))
 
     def __contains__(self, value: Any) -> bool:
-        return bool((self == value)._data.any())
+        return bool((self == value)._array.any())
 
     def __bool__(self) -> bool:
         if self.size != 1:
@@ -380,10 +385,10 @@ class Tensor:
         if not self.is_leaf:
             raise GraphError("only Tensors that no operation made can be copied deeply; use .detach() first")
         new = type(self).__new__(type(self))
-        new._data, new._grad, new._node = self._data.copy(), None, None
+        new._array, new._grad, new._node = self._array.copy(), None, None
         memo[id(self)] = new
         if self._grad is not None:
-            new._grad = wrap(self._grad._data.copy())
+            new._grad = wrap(self._grad._array.copy())
         new.requires_grad = self.requires_grad
         return new
 
@@ -391,7 +396,7 @@ class Tensor:
         """Pickled and copied by value: a graph does not travel."""
         if not self.is_leaf:
             raise GraphError("a Tensor with a graph cannot be copied or pickled; use .detach() first")
-        return _rebuild, (type(self), arrays.to_device(self._data, "cpu"), self.device, self.requires_grad)
+        return _rebuild, (type(self), arrays.to_device(self._array, "cpu"), self.device, self.requires_grad)
 
     # -- operators: spellings of the table ----------------------------------------------------------------------------------------
 
@@ -466,7 +471,7 @@ class Tensor:
         return table.absolute.record(self)
 
     def __getitem__(self, index: Any) -> Tensor:
-        return table.getitem(self, _plain_index(index))
+        return table.getitem(self, index)
 
     def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
         return table.equal(self, other)
@@ -491,6 +496,11 @@ class Tensor:
 
     def __or__(self, other: Any) -> Tensor:
         return table.bitwise_or(self, other)
+
+    def __xor__(self, other: Any) -> Tensor:
+        return table.bitwise_xor(self, other)
+
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__  # they commute
 
     def __invert__(self) -> Tensor:
         return table.invert(self)
@@ -594,13 +604,19 @@ class Tensor:
         """`numpy.trace`"""
         return table.trace(self, offset, axis1, axis2, **unknown)
 
+    def round(self, decimals: int = 0) -> Tensor:
+        """`numpy.round`; the gradient is 0."""
+        return table.round(self, decimals=decimals)
+
+    __round__ = round
+
     def reshape(self, *shape: SupportsIndex | tuple[int, ...], **unknown: Any) -> Tensor:
         """`numpy.reshape`, the shape as a tuple or as arguments."""
         return table.reshape(self, unpacked(shape), **unknown)
 
     def transpose(self, *axes: SupportsIndex | tuple[int, ...]) -> Tensor:
         """`numpy.transpose`, the axes as a tuple or as arguments; without any, in reverse order."""
-        return table.transpose(self, unpacked(axes) or None)
+        return table.transpose(self, None if axes in ((), (None,)) else unpacked(axes))
 
     def swapaxes(self, axis1: int, axis2: int) -> Tensor:
         """`numpy.swapaxes`"""
@@ -613,7 +629,7 @@ _new = Tensor.__new__
 def wrap(array: Array, node: Any = None) -> Tensor:
     """A Tensor around an array, without a copy or a check: the way in for results of operations."""
     tensor = _new(Tensor)
-    tensor._data = array
+    tensor._array = array
     tensor._grad = None
     tensor._node = node
     return tensor
@@ -631,15 +647,15 @@ def _served(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def unpacked(given: tuple[Any, ...]) -> tuple[int, ...]:
     """A shape or axes that came as one tuple or as several arguments."""
-    return tuple(given[0]) if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
+    return tuple(given[0]) if len(given) == 1 and isinstance(given[0], (tuple, list, np.ndarray)) else given
 
 
 def _plain_index(index: Any) -> Any:
     if isinstance(index, tuple):
         return tuple(_plain_index(part) for part in index)
     if isinstance(index, Tensor):
-        return index._data
-    return copy.deepcopy(index) if hasattr(index, "__len__") else index  # an array or list may be written into while the graph needs it
+        return index._array
+    return index
 
 
 def _rebuild(kind: type[Tensor], array: Array, device: str, requires_grad: bool) -> Tensor:

@@ -245,7 +245,7 @@ class _Experiment:
 
         def run(backward: str) -> dict[str, Array]:
             found = self._run(backward, lift(self.x), lift(self.g), lift(self.u), lift)
-            bounds = {name: value._data.bound for name, value in found.items()}
+            bounds = {name: value._array.bound for name, value in found.items()}
             return {name: np.where(np.isnan(bound), np.inf, bound) for name, bound in bounds.items()}  # 0 times inf: nothing is known
 
         return {backward: run(backward) for backward in ("analytic", "autograd")}

@@ -12,6 +12,7 @@ import numpy as np
 from minitensor.errors import UnsupportedError
 
 EPS = float(np.finfo(np.float64).eps)
+LUCK = 4
 
 
 class Estimate(NamedTuple):
@@ -55,9 +56,10 @@ def richardson(f: Callable[[float], Any], h: float = 0.1, levels: int = 8, noise
 
     With D(h) = f'(0) + c_2 h**2 + c_4 h**4 + ..., each column of the tableau removes the next power:
     T[i, j] = T[i, j-1] + (T[i, j-1] - T[i-1, j-1]) / (4**j - 1). The entry that differs least from its two parents is returned, and
-    that difference is its error bar (Ridders 1982), or its distance from the entry of the smallest steps, which alone may see a kink
-    nearby. ``noise``, the rounding error of f(0), widens the bar by 2 noise / h: extrapolation makes 1.7 noise / h of it. At values far
-    from f(0) it is at least ``2 unit |f|``, two roundings. A function that gives an array is differentiated element by element; steps at which it is nan are left out.
+    four times that difference is its error bar (Ridders 1982; four, because the least of many is partly luck), or its distance from the
+    entry of the smallest steps, which alone may see a kink nearby. ``noise``, the rounding error of f(0), widens the bar by 2 noise / h:
+    extrapolation makes 1.7 noise / h of it. Of other values it is at least ``2 unit |f|``, two roundings. A function that gives an array
+    is differentiated element by element; steps at which it is nan are left out.
 
     >>> import math
     >>> value, error = richardson(math.exp)
@@ -72,7 +74,7 @@ def richardson(f: Callable[[float], Any], h: float = 0.1, levels: int = 8, noise
         rounding = np.maximum(noise, 2 * unit * np.maximum(np.abs(f(step)), np.abs(f(-step))))
         for j, parent in enumerate(before):
             row.append(row[j] + (row[j] - parent) / (4 ** (j + 1) - 1))
-            bar = np.maximum(np.abs(row[-1] - row[-2]), np.abs(row[-1] - parent)) + 2 * rounding / step
+            bar = LUCK * np.maximum(np.abs(row[-1] - row[-2]), np.abs(row[-1] - parent)) + 2 * rounding / step
             value, error = np.where(bar < error, row[-1], value), np.where(bar < error, bar, error)
         before = row
     last = before[0]
@@ -135,8 +137,8 @@ def taylor(
 
     R falls like t**2 with the right derivative and like t with a wrong one, and no step has to be chosen: t runs over h, h/2, h/4, ...,
     and the line is fitted (least squares) to the six smallest steps whose remainder still stands out of the rounding error: ``noise`` at
-    f(0), and at least ``2 unit |f|`` at other values. Where none does, ``f`` is linear. At a kink the even part of the remainder falls like t too, and no
-    derivative is right.
+    f(0), at least ``2 unit |f|`` at other values, and ``blur`` of the derivative itself. Where none does, ``f`` is linear. At a kink the
+    even part of the remainder falls like t too, and no derivative is right.
 
     >>> import math
     >>> [taylor(math.exp, slope, noise=1e-16).verdict for slope in (1.0, 1.01)]

@@ -16,6 +16,7 @@ from minitensor.autograd.subject import SHAKE, Refusal, Subject
 
 METHODS = {"richardson": "Richardson", "central": "central differences", "complex": "the complex step", "taylor": "Taylor's remainder"}
 STEPS = {"richardson": 0.125, "central": 1e-6, "complex": 0.125, "taylor": 0.25}
+MOST_INPUTS = 2048  # each is moved some twenty times
 MOST_OUTPUTS, MOST_CELLS = 1024, 2**20  # a full Jacobian costs one walk per output element
 DIRECTIONS = 3  # per input, and as many random cotangents, where the full Jacobian is not compared
 SHOWN = 3  # failing elements per input
@@ -39,7 +40,7 @@ class Cells(NamedTuple):
     analytic: Array
     numerical: Array
     bar: Array  # the tolerance, or by Taylor's remainder its slope
-    nothing: Array  # a derivative below this may be 0
+    zero: Array  # whether the derivative is 0, for all that can be told
     marks: Array  # "ok", "WRONG", "kink" or "uncertain"
     origin: str  # where the bar comes from
     notes: tuple[str, ...]
@@ -52,8 +53,8 @@ class Experiment:
     def __init__(self, subject: Subject, options: Options) -> None:
         self.subject, self.options = subject, options
         self.rng = np.random.default_rng([options.seed, *b"gradcheck"])
-        self.elementwise = not options.fast_mode and options.method != "taylor"
         m, n = subject.y.size, subject.x.size
+        self.elementwise = not options.fast_mode and options.method != "taylor" and n <= MOST_INPUTS
         self.whole = self.elementwise and m <= MOST_OUTPUTS and m * n <= MOST_CELLS
         self.cotangents = self.rng.standard_normal((1 if self.whole else DIRECTIONS, m))
         self.directions = None if self.elementwise else self._directions()
@@ -163,9 +164,7 @@ class Experiment:
         found, far = [], []
         for column in columns:
             along, h = self._along(column), self.steps[column]
-            found.append(
-                self._central(along, h) if method == "central" else slopes(along, h, noise=self.noise, unit=subject.unit)
-            )
+            found.append(self._central(along, h) if method == "central" else slopes(along, h, noise=self.noise, unit=subject.unit))
             far.append(np.maximum(np.abs(along(h)), np.abs(along(-h))))
         numbers = Slopes(*(np.stack(part, axis=1) for part in zip(*found, strict=True)))
         analytic, rounding = self._cells(gradients), self._bars(rounding)
@@ -193,7 +192,7 @@ class Experiment:
             analytic,
             numbers.value,
             bar,
-            bar,
+            (np.abs(analytic) <= rounding) & (np.abs(numbers.value) <= computed),
             marks,
             self._origin(method),
             self._kinks(numbers),
@@ -244,11 +243,12 @@ class Experiment:
         numerical = np.array(
             [[central_difference(f, each.step)[k] for (f, _), each in zip(columns, row, strict=True)] for k, row in enumerate(found)]
         )
+        nothing = np.array([[4 * noise / each.step for each in row] for noise, row in zip(self.noise, found, strict=True)]) + rounding
         return Cells(
             analytic,
             numerical,
             np.array([[each.slope for each in row] for row in found]),
-            np.array([[4 * noise / each.step for each in row] for noise, row in zip(self.noise, found, strict=True)]) + rounding,
+            (np.abs(analytic) <= rounding) & (np.abs(numerical) <= nothing),
             marks,
             "Right gradients have slope 2 (nan: the function is linear), wrong ones 1.",
             (),
@@ -281,7 +281,7 @@ class Experiment:
             return "blind", "Choose outputs, or inputs, at which the derivative is not nearly 0."
         if given:
             return "blind", "Choose a smaller tolerance, or none: then it is computed."
-        return "uncertain", "fn jumps here, or is so noisy that the computed tolerance hides 10 %."
+        return "uncertain", "fn jumps here, is too noisy, or the step does not suit it: the computed tolerance hides 10 %."
 
     def _size(self) -> str:
         m, n, draws = self.subject.y.size, self.subject.x.size, len(self.cotangents)
@@ -318,6 +318,10 @@ class Experiment:
             )
         if subject.cut:
             notes.append(f"No graph leads from output {', '.join(map(str, subject.cut))} to the inputs: for the walk its derivative is 0.")
+        if subject.x.size > MOST_INPUTS and not self.options.fast_mode and self.options.method != "taylor":
+            notes.append(
+                f"{subject.x.size} input elements are too many to move one by one: {DIRECTIONS} random directions per input stand for them."
+            )
         if self.elementwise and not self.whole:
             notes.append(f"{subject.y.size} outputs are too many for a full Jacobian: {DIRECTIONS} random cotangents stand for it.")
         if len(subject.nodes) > MOST_NODES:
@@ -375,10 +379,9 @@ class Experiment:
         raise AssertionError("a row beyond the outputs")
 
     def _constant(self, cells: Cells) -> Array:
-        """For every input, whether all its derivatives are 0 within their tolerance; also when it has no elements."""
-        zero = (np.abs(cells.analytic) <= cells.nothing) & (np.abs(cells.numerical) <= cells.nothing)
-        columns = np.array([self._place(column)[0] for column in range(zero.shape[1])])
-        return np.array([zero[:, columns == name].all() for name in self.subject.names])
+        """For every input, whether all its derivatives are 0; also when it has no elements."""
+        columns = np.array([self._place(column)[0] for column in range(cells.zero.shape[1])])
+        return np.array([cells.zero[:, columns == name].all() for name in self.subject.names])
 
     def _maps(self, cells: Cells) -> tuple[tuple[str, Array, Array], ...]:
         if not self.elementwise:

@@ -9,7 +9,7 @@ from typing import Any
 from minitensor.arrays import ShapeDtype, as_array
 from minitensor.errors import GraphError, ShapeError, describe
 from minitensor.grad_mode import mode, no_grad
-from minitensor.primitive import Node, Several, calling_line, node_of, part_of, split
+from minitensor.primitive import Node, Several, as_slots, calling_line, node_of, part_of
 from minitensor.tensor import Tensor, wrap
 
 
@@ -40,7 +40,7 @@ class Context:
         if self._node is None:
             return self._saved
         return tuple(
-            tensor if tensor is None or place is None else part_of(self._node, place, tensor._data)
+            tensor if tensor is None or place is None else part_of(self._node, place, tensor._array)
             for tensor, place in zip(self._saved, self._places, strict=True)
         )
 
@@ -49,7 +49,7 @@ class Context:
         places = {id(output): k for k, output in enumerate(outputs)}
         self._places = [None if tensor is None else places.get(id(tensor)) for tensor in self._saved]
         self._saved = tuple(
-            None if tensor is None else wrap(tensor._data, tensor._node if place is None else None)
+            None if tensor is None else wrap(tensor._array, tensor._node if place is None else None)
             for tensor, place in zip(self._saved, self._places, strict=True)
         )
 
@@ -64,7 +64,8 @@ class Function:
     a Tensor or a tuple; ``backward`` gets one cotangent per output (zeros for one that nobody used) and returns one gradient per
     argument of ``forward``, of that argument's shape, or None. ``ctx.save_for_backward`` and ``ctx.saved_tensors`` carry inputs and
     outputs over; made of Tensor operations on these, a backward can itself be differentiated. ``ctx.needs_input_grad`` tells which
-    gradients are asked for. Raises `GraphError` and `ShapeError` for a wrong number and shape of gradients. As ``torch.autograd.Function``.
+    gradients are asked for. Raises `GraphError` and `ShapeError` for a wrong number and shape of gradients.
+    As ``torch.autograd.Function``, but unused outputs always give zeros, and there is exactly one gradient per argument.
 
     >>> import numpy as np
     >>> class Exp(Function):
@@ -111,14 +112,14 @@ class Function:
         fixed = {id(output) for output in ctx._fixed}
         ctx._fixed = ()
         several = isinstance(result, tuple)
-        arrays = [output._data if isinstance(output, Tensor) else None for output in outputs]
+        arrays = [output._array if isinstance(output, Tensor) else None for output in outputs]
         inputs = [edge or (ShapeDtype(x.shape, x.dtype) if isinstance(x, Tensor) else x) for edge, x in zip(edges, args, strict=True)]
         value = Several.like(arrays) if several else arrays[0]
-        node = node_of(_Backward(cls), {}, *split(edges), inputs, ctx, value, _FunctionNode)
+        node = node_of(_Backward(cls), {}, *as_slots(edges), inputs, ctx, value, _FunctionNode)
         if mode.anomaly:
             node.where = calling_line()
         connected = [
-            part_of(node, k, output._data)
+            part_of(node, k, output._array)
             if isinstance(output, Tensor) and output.dtype.kind == "f" and id(output) not in fixed
             else output
             for k, output in enumerate(outputs)

@@ -146,7 +146,7 @@ class _Asked(NamedTuple):
         if v is None:
             if len(like) != 1 or like[0].size != 1:
                 raise GraphError(f"{self.name}: v may be left out only where it has one element; here it must fit {needed or '()'}")
-            return (wrap(np.ones_like(like[0]._data)),)
+            return (wrap(np.ones_like(like[0]._array)),)
         given = _as_tuple(v)
         if len(given) != len(like):
             raise GraphError(f"{self.name}: v must have {len(like)} part(s), {needed}; got {len(given)}")
@@ -167,7 +167,7 @@ class _Asked(NamedTuple):
                     f"{self.name}: the derivative that links {link} {i} ({describe(x)}) is constant: "
                     "its own derivative would be zero, which strict=True refuses"
                 )
-            whole.append(wrap(np.zeros_like(x._data, shape=(*ahead, *x.shape))) if derivative is None else derivative)
+            whole.append(wrap(np.zeros_like(x._array, shape=(*ahead, *x.shape))) if derivative is None else derivative)
         return tuple(whole)
 
     def result(self, tensors: Tensors, several: bool) -> Any:
@@ -193,7 +193,7 @@ def _jvp(asked: _Asked, func: Function, inputs: Any, v: Any) -> tuple[Any, Any]:
         xs = asked.leaves(inputs)
         vs = asked.vector(v, xs)
         ys, several = asked.outputs(func, xs)
-        us = tuple(wrap(np.zeros_like(y._data)) for y in ys)  # u @ J is linear in u, so any finite u will do
+        us = tuple(wrap(np.zeros_like(y._array)) for y in ys)  # u @ J is linear in u, so any finite u will do
         for u, y in zip(us, ys, strict=True):
             u.requires_grad = y.requires_grad
         pulled = asked.filled(_pulled_back(us, ys, xs, True), xs, "an output to input")

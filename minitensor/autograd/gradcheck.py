@@ -37,9 +37,10 @@ def gradcheck(
         "complex"      Im f(x + i h e) / h, exact to rounding; refused where Richardson disagrees, because fn left the complex world
         "taylor"       |f(x + t d) - f(x) - t <g, d>| falls like t**2 when g is right and like t when it is wrong
 
-    With ``fast_mode`` random cotangents and random directions stand for the full Jacobian; "taylor" always uses them. ``eps`` is
-    the step, or the largest of the ladder. The tolerance of every element is computed: the error bar of the numbers plus the rounding
-    of the gradient; ``atol`` and ``rtol`` replace it by ``atol + rtol |numerical|``. ``seed`` draws all random numbers.
+    With ``fast_mode`` random cotangents and random directions stand for the full Jacobian; "taylor" always uses them, and so do large
+    inputs and outputs. ``eps`` is the step, or the largest of the ladder; without it the step grows with elements above 1. The tolerance
+    of every element is computed: the error bar of the numbers plus the rounding of the gradient; ``atol`` and ``rtol`` replace it by
+    ``atol + rtol |numerical|``. ``seed`` draws all random numbers.
 
     ``inputs`` is a Tensor or a tuple; those that require a gradient are checked, all others are constants. ``fn`` gives a Tensor or a
     tuple of Tensors, of which those of integers are left out. The check runs in float64 on copies, whatever the inputs' dtype.
@@ -51,8 +52,9 @@ def gradcheck(
 
     Returns a `GradCheck`, which is true when all is well, prints itself and draws pictures. Raises `GradcheckError` with the same text
     when all is not well, unless ``raise_exception=False``; and always `GraphError` when no input requires a gradient, `DTypeError` for
-    complex inputs, `TypeError` for outputs that are no Tensors, `ValueError` for an unknown method. As ``torch.autograd.gradcheck``;
-    Ridders, Advances in Engineering Software 4 (1982); Squire and Trapp, SIAM Review 40 (1998).
+    complex inputs, `TypeError` for outputs that are no Tensors, `ValueError` for an unknown method and for a step or
+    a tolerance that cannot be one. As ``torch.autograd.gradcheck``; Ridders, Advances in Engineering Software 4 (1982); Squire
+    and Trapp, SIAM Review 40 (1998).
 
     >>> x = Tensor(np.array([1.0, 2.0]), requires_grad=True)
     >>> bool(gradcheck(lambda x: x * np.sum(x), x))
@@ -101,16 +103,18 @@ def gradgradcheck(
         return _raised(GradCheck("gradgradcheck", "refused", str(refusal)), raise_exception)
     rng = np.random.default_rng([seed, *b"grad_outputs"])
     if grad_outputs is None:
-        grad_outputs = [Tensor(rng.standard_normal(shape)) for shape in subject.output_shapes]
-    cotangents = [Tensor(u, requires_grad=True) for u in ([grad_outputs] if isinstance(grad_outputs, Tensor) else grad_outputs)]
+        grad_outputs = [rng.standard_normal(shape) for shape in subject.output_shapes]
+    given = grad_outputs if isinstance(grad_outputs, (list, tuple)) else [grad_outputs]
+    devices = subject.output_devices if len(given) == len(subject.output_devices) else [None] * len(given)
+    cotangents = [Tensor(u, device=device, requires_grad=True) for u, device in zip(given, devices, strict=True)]
     if [u.shape for u in cotangents] != subject.output_shapes:
         raise ShapeError(f"gradgradcheck: the outputs have shapes {subject.output_shapes}, grad_outputs {[u.shape for u in cotangents]}")
 
     def gradient(*args: Any) -> tuple[Tensor, ...]:
         call = subject.called(args[: len(subject.inputs)])
         pairs = [pair for pair in zip(call.outputs, args[len(subject.inputs) :], strict=True) if pair[0].requires_grad]
-        outputs, given = ([pair[k] for pair in pairs] for k in (0, 1))
-        return tuple(g for g in grad(outputs, call.leaves, given, create_graph=True, allow_unused=True) if g is not None)
+        outputs, us = ([pair[k] for pair in pairs] for k in (0, 1))
+        return tuple(g for g in grad(outputs, call.leaves, us, create_graph=True, allow_unused=True) if g is not None)
 
     names = [*subject.names, *(f"cotangent {k}" for k in range(len(cotangents)))]
     return _raised(_check("gradgradcheck", gradient, (*subject.inputs, *cotangents), names, options), raise_exception)
@@ -125,6 +129,11 @@ def _raised(result: GradCheck, raise_exception: bool) -> GradCheck:
 def _check(title: str, fn: Callable[..., Any], inputs: Any, names: Sequence[str], options: Options) -> GradCheck:
     if options.method not in METHODS:
         raise ValueError(f"{title}: method must be one of {', '.join(METHODS)}, got {options.method!r}")
+    if options.eps is not None and not 0 < options.eps < np.inf:
+        raise ValueError(f"{title}: eps is a step and must be positive, got {options.eps}")
+    for name, value in (("atol", options.atol), ("rtol", options.rtol)):
+        if value is not None and not value >= 0:
+            raise ValueError(f"{title}: {name} is a tolerance and must not be negative, got {value}")
     title = f"{title} by {METHODS[options.method]}"
     try:
         subject = Subject(fn, inputs, names)

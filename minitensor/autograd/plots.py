@@ -46,10 +46,13 @@ def heatmap(maps: Sequence[tuple[str, Array, Array]]) -> Figure:
             if len(rows):
                 axes.scatter(columns, rows, marker=marker, s=80, facecolor="#b3261e", edgecolor="white", linewidth=1, label=label)
         if (marks != "ok").any():
-            axes.legend(loc="upper right")
-        down, right = ("axis 0", "axis 1") if errors.ndim == 2 else ("all axes but the last", "last axis")
+            axes.legend(loc="upper left", bbox_to_anchor=(0, -0.15))  # below, where it hides no element
+        down, right = [("", ""), ("", "axis 0"), ("axis 0", "axis 1"), ("all axes but the last", "last axis")][min(errors.ndim, 3)]
         axes.set(title=f"{name}, shape {errors.shape}", xlabel=right)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        if errors.ndim:
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        else:
+            axes.set_xticks([])
         if errors.ndim > 1:
             axes.set_ylabel(down)
             axes.yaxis.get_major_locator().set_params(integer=True)
@@ -81,6 +84,8 @@ def step_sizes(subject: Subject, cotangent: Array, direction: Array, analytic: f
         axes.loglog(steps, errors, marker=marker, markersize=4, label=name)
     axes.invert_xaxis()
     axes.set(xlabel="step size h", ylabel="distance to the analytic derivative" + (", relative" if analytic else ""))
+    if not np.isfinite(analytic):
+        axes.set_title(f"the analytic derivative is {analytic}: nothing is near it")
     axes.grid(True, alpha=0.3)
     axes.legend()
     return figure

@@ -116,10 +116,10 @@ class GradCheck:
         """A picture per input: how far each element is off at worst, with the wrong, kinked and uncertain ones marked.
 
         A `matplotlib.figure.Figure`. Raises `MissingPackageError` without matplotlib, `UnsupportedError` when the check did not look at
-        elements (``fast_mode``, ``method="taylor"``, or refused before it compared anything).
+        elements (``fast_mode``, ``method="taylor"``, too many of them, or refused before it compared anything).
         """
         if not self.maps:
-            raise UnsupportedError("heatmap: this check compared no single elements; use fast_mode=False and another method than 'taylor'")
+            raise UnsupportedError("heatmap: this check compared no single elements; use fewer, fast_mode=False and not 'taylor'")
         return plots.heatmap(self.maps)
 
     def step_sizes(self) -> Figure:

@@ -49,7 +49,7 @@ class Subject:
             given = ", ".join(map(describe, self.inputs)) or "nothing"
             raise GraphError(
                 f"gradcheck: no input requires a gradient, so there is nothing to check (got {given}); "
-                "give floating Tensors made with requires_grad=True"
+                "give floating Tensors made with requires_grad=True, each as an input of its own and not inside a list or dict"
             )
         self.names = list(names) or [f"input {i}" for i in self.checked]
         self.shapes = [self.inputs[i].shape for i in self.checked]
@@ -58,6 +58,7 @@ class Subject:
         base = self.call(self.x)
         self.y = base.y
         self.output_shapes = [output.shape for output in base.outputs]
+        self.output_devices = [output.device for output in base.outputs]
         self.cut = [k for k, output in enumerate(base.outputs) if not output.requires_grad]
         self.nodes = nodes_between(base)
         self.narrow = {node.name: node.dtype for node in self.nodes if np.finfo(node.dtype).eps > EPS}
@@ -72,11 +73,11 @@ class Subject:
 
     def called(self, args: Sequence[Any]) -> Call:
         """``fn`` on these arguments, in which it must write nothing."""
-        before = [value._data if isinstance(value, Tensor) else _own(value) for value in args]
+        before = [value._array if isinstance(value, Tensor) else _own(value) for value in args]
         with enable_grad():
             outputs = self.fn(*args)
         for i, (old, value) in enumerate(zip(before, args, strict=True)):
-            if old is not value._data if isinstance(value, Tensor) else not _same(old, value):
+            if old is not value._array if isinstance(value, Tensor) else not _same(old, value):
                 raise Refusal(f"fn changed its input {i}: a function that writes into its inputs has no derivative to compare.")
         floating = [output for output in _tensors(outputs) if output.dtype.kind == "f"]
         return Call([args[i] for i in self.checked], floating, _flat(floating))
@@ -121,7 +122,8 @@ class Subject:
         """
         noise = 2 * self.unit * np.abs(self.y)
         for move in moves:
-            one, two, four = (self.values(self.x + k * move) + self.values(self.x - k * move) - 2 * self.y for k in (1, 2, 4))
+            with np.errstate(all="ignore"):
+                one, two, four = (self.values(self.x + k * move) + self.values(self.x - k * move) - 2 * self.y for k in (1, 2, 4))
             noise = np.fmax(noise, np.abs(8 * one - 6 * two + four) / 8)
         return noise
 
@@ -131,7 +133,7 @@ class Subject:
         ``fn`` is called on plain complex arrays, and on complex Tensors without a gradient where it needs Tensors.
         """
         moved = x + 1j * step * direction
-        args = [value._data if isinstance(value, Tensor) else _own(value) for value in map(_upcast, self.inputs)]
+        args = [value._array if isinstance(value, Tensor) else _own(value) for value in map(_upcast, self.inputs)]
         for i, (start, end), shape in zip(self.checked, self.places, self.shapes, strict=True):
             args[i] = arrays.to_device(moved[start:end].reshape(shape), self.inputs[i].device)
         with no_grad(), warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -144,7 +146,7 @@ class Subject:
             except Exception as error:  # whatever fn does not do with complex numbers
                 raise Refusal(f"fn does not take complex numbers ({type(error).__name__}: {error})") from error
         listed = outputs if isinstance(outputs, (tuple, list)) else [outputs]
-        parts = [np.asarray(arrays.to_device(getattr(part, "_data", part), "cpu")).ravel() for part in listed]
+        parts = [np.asarray(arrays.to_device(getattr(part, "_array", part), "cpu")).ravel() for part in listed]
         y = np.concatenate([part for part in parts if part.dtype.kind in "fc"] or [np.empty(0)])
         if y.shape != self.y.shape:
             raise Refusal(f"on complex numbers fn gives {y.size} numbers, on real ones {self.y.size}")
@@ -208,7 +210,7 @@ def _same(one: Any, other: Any) -> bool:
 
 def _flat(tensors: Iterable[Any]) -> Array:
     """All elements as one float64 vector on the CPU."""
-    parts = [np.asarray(arrays.to_device(tensor._data, "cpu"), np.float64).ravel() for tensor in tensors]
+    parts = [np.asarray(arrays.to_device(tensor._array, "cpu"), np.float64).ravel() for tensor in tensors]
     return np.concatenate([np.empty(0), *parts])
 
 

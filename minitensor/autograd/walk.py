@@ -119,7 +119,7 @@ def walk(roots: Cotangents, targets: set[Any] | None, traced: bool, retain: bool
                 if edge is None or cotangent is None:
                     continue
                 if type(cotangent) is not ndarray or cotangent.shape != edge.shape or cotangent.dtype is not edge.dtype:
-                    cotangent = fit(cotangent if traced else _bare(cotangent), edge)
+                    cotangent = fit(cotangent if traced else _bare(cotangent), edge, node.name)
                 if watched:
                     _refuse_anomaly(node, edge, cotangent)
                 before = pending.get(edge)
@@ -136,8 +136,8 @@ def walk(roots: Cotangents, targets: set[Any] | None, traced: bool, retain: bool
     return found
 
 
-def fit(g: Any, like: Any) -> Any:
-    """A cotangent summed or broadcast to the shape of ``like`` and cast to its dtype."""
+def fit(g: Any, like: Any, giver: str) -> Any:
+    """A cotangent that ``giver`` gave, summed or broadcast to the shape of ``like`` and cast to its dtype."""
     if g.shape != like.shape:
         extra = g.ndim - like.ndim
         summed = g.sum(axis=tuple(range(extra))) if extra > 0 else g
@@ -146,12 +146,13 @@ def fit(g: Any, like: Any) -> Any:
         try:
             g = summed if summed.shape == like.shape else np.broadcast_to(summed, like.shape)
         except ValueError as error:
-            raise ShapeError(f"{like.name}: a cotangent of shape {g.shape} does not fit the shape {like.shape}") from error
+            raise ShapeError(f"the rule of {giver} gave a cotangent of shape {g.shape} for an input of shape {like.shape}") from error
     return g if g.dtype == like.dtype else g.astype(like.dtype)
 
 
 def _bare(g: Any) -> Any:
-    return g._data if isinstance(g, Tensor) else g  # a rule may give a constant as a Tensor
+    """A rule may give a constant as a Tensor or as a number."""
+    return g._array if isinstance(g, Tensor) else g if hasattr(g, "shape") else as_array(g)
 
 
 def _hooked(node: Any, g: Any, traced: bool) -> Any:
@@ -161,7 +162,7 @@ def _hooked(node: Any, g: Any, traced: bool) -> Any:
             continue
         if not isinstance(changed, Tensor) or changed.shape != node.shape:
             raise ShapeError(f"a hook on {node.name} must return None or a Tensor of shape {node.shape}, got {describe(changed)}")
-        g = fit(changed if traced else changed._data, node)
+        g = fit(changed if traced else changed._array, node, "a hook")
     return g
 
 
@@ -182,7 +183,7 @@ def _nodes_below(roots: Iterable[Any], all_needed: bool = True) -> list[Any]:
         if node.inputs is None and all_needed:
             raise _released(node)
         nodes.append(node)
-        for edge in (node.left, node.right) if not node.rest else node.edges:
+        for edge in (node.left, node.right) if not node.rest else node.edges:  # the property would cost a call
             if edge is not None and edge not in seen:
                 seen.add(edge)
                 stack.append(edge)
@@ -232,7 +233,7 @@ def _seed(output: Tensor, gradient: Any, traced: bool) -> Any:
                 f"backward: the output has shape {output.shape}, so a cotangent of that shape is needed: "
                 "pass gradient= (or grad_outputs=), or reduce it first, as in (w * y).sum()"
             )
-        gradient = wrap(np.ones_like(output._data))
+        gradient = wrap(np.ones_like(output._array))
     if not isinstance(gradient, Tensor):
         gradient = Tensor(gradient, device=output.device)
     if gradient.shape != output.shape:
@@ -242,7 +243,7 @@ def _seed(output: Tensor, gradient: Any, traced: bool) -> Any:
     if gradient.dtype.kind == "c":
         raise DTypeError(f"backward: the output is {describe(output)}, so the cotangent must be real, got {describe(gradient)}")
     gradient = gradient if gradient.dtype == output.dtype else gradient.astype(output.dtype)
-    return gradient if traced else gradient._data
+    return gradient if traced else gradient._array
 
 
 DISPATCH[Tensor.backward] = backward

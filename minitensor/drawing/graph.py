@@ -86,8 +86,8 @@ class _Constant:
 
 def drawn_graph(outputs: Sequence[Tensor], name: str, names: Mapping[str, Tensor]) -> DrawnGraph:
     """The graph below ``outputs``; ``names`` tells what the user calls some of its Tensors."""
-    called = {id(tensor._data if tensor._node is None else tensor._node): key for key, tensor in names.items()}
-    roots = [_Constant(tensor._data) if tensor._node is None else tensor._node for tensor in outputs]
+    called = {id(tensor._array if tensor._node is None else tensor._node): key for key, tensor in names.items()}
+    roots = [_Constant(tensor._array) if tensor._node is None else tensor._node for tensor in outputs]
     ends, number = set(roots), dict[Any, int]()
     nodes: list[DrawnNode] = []
     edges: list[DrawnEdge] = []

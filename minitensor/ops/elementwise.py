@@ -79,21 +79,21 @@ ceil = primitive(np.ceil, lambda g, _y, _x: g * 0)
 trunc = primitive(np.trunc, lambda g, _y, _x: g * 0)
 rint = primitive(np.rint, lambda g, _y, _x: g * 0)
 round = primitive(np.round, lambda g, _y, _x, decimals=0: g * 0)
-maximum = primitive(
+maximum = primitive(  # np.where, because g * (a > b) would turn an infinite g into nan
     np.maximum,
-    lambda g, _y, a, b: g * (a > b) + g / 2 * (a == b),
-    lambda g, _y, a, b: g * (b > a) + g / 2 * (a == b),
+    lambda g, _y, a, b: np.where(a == b, g / 2, np.where(a < b, 0, g)),
+    lambda g, _y, a, b: np.where(a == b, g / 2, np.where(b < a, 0, g)),
 )
 minimum = primitive(
     np.minimum,
-    lambda g, _y, a, b: g * (a < b) + g / 2 * (a == b),
-    lambda g, _y, a, b: g * (b < a) + g / 2 * (a == b),
+    lambda g, _y, a, b: np.where(a == b, g / 2, np.where(a > b, 0, g)),
+    lambda g, _y, a, b: np.where(a == b, g / 2, np.where(b > a, 0, g)),
 )
 clipped = primitive(
     _clip,
-    lambda g, _y, x, lo, hi: g * _fits(lo, x) * _fits(x, hi),
-    lambda g, _y, x, lo, hi: g * (x < lo) * _fits(lo, hi),
-    lambda g, _y, x, lo, hi: g * ((x if lo is None else np.maximum(x, lo)) > hi),
+    lambda g, _y, x, lo, hi: np.where(_fits(lo, x), np.where(_fits(x, hi), g, 0), 0),
+    lambda g, _y, x, lo, hi: np.where(x < lo, np.where(_fits(lo, hi), g, 0), 0),
+    lambda g, _y, x, lo, hi: np.where((x if lo is None else np.maximum(x, lo)) > hi, g, 0),
 )
 where = primitive(
     np.where,

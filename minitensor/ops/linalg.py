@@ -140,7 +140,7 @@ def _p_norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -
 def _p_norm_rule(g: Any, y: Any, x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     p = 2 if ord is None else ord
     if p == 0:
-        return g * 0  # the number of elements that are not 0
+        return unreduce(g, x, axis) * 0  # the number of elements that are not 0
     ratio = over(x, unreduce(y, x, axis))
     if p > 0 and p % 2 == 0:
         return unreduce(g, x, axis) * ratio ** (p - 1)

@@ -84,7 +84,8 @@ def _cumsum(g: Any, _y: Any, _x: Any, axis: Any = None) -> Any:
 def _logsumexp(a: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """log(sum(exp(a))) over ``axis`` (None, an int or a tuple), without overflow.
 
-    The result has the shape of `numpy.sum`'s and the dtype of ``a``. A slice of nothing but -inf gives -inf and the gradient 0.
+    The result has the shape of `numpy.sum`'s and the dtype of ``a``; integers become float64. A slice of nothing but -inf gives -inf
+    and the gradient 0.
     `ShapeError` for an axis that is not there.
 
     >>> import minitensor as mt

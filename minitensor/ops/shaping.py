@@ -55,11 +55,10 @@ def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
         length = ary.shape[axis]
     except IndexError as error:
         raise ShapeError(f"split({describe(ary)}): there is no axis {axis}") from error
-    try:
-        sections = operator.index(indices_or_sections)
-    except TypeError:
+    if np.ndim(indices_or_sections):
         edges = [0, *(int(i) for i in indices_or_sections), length]
     else:
+        sections = operator.index(indices_or_sections)
         if sections < 1 or length % sections:
             raise ShapeError(f"split({describe(ary)}): axis {axis} of length {length} cannot be divided into {sections} equal parts")
         edges = [length // sections * i for i in range(sections + 1)]

@@ -1,12 +1,14 @@
 """What an operation of the engine costs, beside the peers that are installed: ``python tests/benchmarks/engine_speed.py``.
 
-All contenders take turns within one run and are compared by the median of their CPU time, so that whatever else the machine does
-falls on all of them alike. Every library uses one thread.
+The libraries take turns, each time in a process of its own, because a library's heap and its share of Python's garbage collection are
+a part of what it costs. They are compared by the median of their CPU time, so that whatever else the machine does falls on all alike.
+Every library uses one thread.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import statistics
 import subprocess
@@ -99,63 +101,82 @@ def chain(library: Library, length: int) -> Program:
     return lambda: library.differentiate(function, inputs, g)
 
 
-def medians(programs: dict[str, Program], rounds: int) -> dict[str, float]:
-    """CPU seconds of each program, the median of as many rounds; in every round each has its turn. nan for one that fails."""
-    times: dict[str, list[float]] = {name: [] for name in programs}
-    for number in range(rounds + 1):
-        for name, program in programs.items():
-            start = time.process_time()
-            try:
-                program()
-            except RecursionError:
-                times[name].append(float("nan"))
-                continue
-            if number:  # the first round warms up
-                times[name].append(time.process_time() - start)
-    return {name: statistics.median(found) for name, found in times.items()}
+WORKLOADS: dict[str, tuple[Callable[[Library], Program], int]] = {
+    "an operation, w and b with gradients": (lambda library: operations(library, False), OPERATIONS),
+    "an operation, w and b constants": (lambda library: operations(library, True), OPERATIONS),
+    "an addition in a chain of 20,000": (lambda library: chain(library, 20_000), 20_000),
+    "an addition in a chain of 200,000": (lambda library: chain(library, 200_000), 200_000),
+    "an addition in a chain of 1,000,000": (lambda library: chain(library, 1_000_000), 1_000_000),
+}
+
+
+def cpu_time(program: Program, repeats: int) -> float:
+    """Median CPU seconds of a program, after a first run that warms up; nan if the library cannot go so deep."""
+    times = []
+    for number in range(repeats + 1):
+        start = time.process_time()
+        try:
+            program()
+        except RecursionError:
+            return float("nan")
+        if number:
+            times.append(time.process_time() - start)
+    return statistics.median(times)
+
+
+def measured(name: str) -> dict[str, float]:
+    """CPU seconds per operation of every workload, in this process; peers other than PyTorch are spared the long chains."""
+    library = LIBRARIES[name]()
+    found = {}
+    for told, (make, count) in WORKLOADS.items():
+        spared = count > 20_000 and name not in ("minitensor", "torch")
+        found[told] = float("nan") if spared else cpu_time(make(library), max(1, 60_000 // count)) / count
+    return found
+
+
+def fresh(*arguments: str) -> str:
+    """What a fresh interpreter prints, with compiled files."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    return subprocess.run([sys.executable, *arguments], check=True, env=environment, capture_output=True, text=True).stdout
+
+
+def in_turn(rounds: int) -> dict[str, dict[str, float]]:
+    """`measured` for every library, the median over as many rounds; in every round each has its turn in a process of its own."""
+    times: dict[str, list[dict[str, float]]] = {name: [] for name in installed()}
+    for _ in range(rounds):
+        for name in times:
+            times[name].append(json.loads(fresh(__file__, name)))
+    return {name: {told: statistics.median(each[told] for each in found) for told in WORKLOADS} for name, found in times.items()}
 
 
 def import_times(rounds: int) -> dict[str, float]:
-    """Seconds until a fresh interpreter has imported a library, in turn, from compiled files."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-
-    def importing(name: str) -> Program:
-        return lambda: subprocess.run([sys.executable, "-c", f"import {name}"], check=True, env=environment, capture_output=True)
-
+    """Seconds until a fresh interpreter has imported a library, in turn."""
     times: dict[str, list[float]] = {name: [] for name in ("numpy", *installed())}
     for number in range(rounds + 1):
         for name in times:
             start = time.perf_counter()
-            importing(name)()
-            if number:
+            fresh("-c", f"import {name}")
+            if number:  # the first round compiles
                 times[name].append(time.perf_counter() - start)
     return {name: statistics.median(found) for name, found in times.items()}
 
 
-def report(rounds: int = 25) -> str:
-    """The table of ``docs/performance.md``."""
-    names = installed()
-    libraries = {name: LIBRARIES[name]() for name in names}
-
-    def row(told: str, times: dict[str, float], count: int) -> str:
-        ours = times["minitensor"]
-        cells = [f"{ours / count * 1e6:.2f} µs"] + [f"{ours / times[name]:.2f}" for name in names[1:]]
-        return f"| {told} | " + " | ".join("–" if "nan" in cell else cell for cell in cells) + " |"
-
-    lines = ["| | minitensor | " + " | ".join(f"of {name}'s" for name in names[1:]) + " |", "| --- |" + " ---: |" * len(names)]
-    for constants, told in ((False, "an operation, w and b with gradients"), (True, "an operation, w and b constants")):
-        times = medians({name: operations(libraries[name], constants) for name in names}, rounds)
-        lines.append(row(told, times, OPERATIONS))
-    for length, repeats in ((20_000, max(1, rounds // 3)), (200_000, max(1, rounds // 8)), (1_000_000, 1)):
-        contenders = names if length == 20_000 else [name for name in names if name in ("minitensor", "torch")]
-        times = {name: float("nan") for name in names}
-        times |= medians({name: chain(libraries[name], length) for name in contenders}, repeats)
-        lines.append(row(f"an addition in a chain of {length:,}", times, length))
-    imports = import_times(max(3, rounds // 2))
+def report(rounds: int) -> str:
+    """The tables of ``docs/performance.md``."""
+    times, names = in_turn(rounds), installed()
+    lines = ["| | minitensor, µs | " + " | ".join(f"of {name}'s" for name in names[1:]) + " |", "| --- |" + " ---: |" * len(names)]
+    for told in WORKLOADS:
+        ours = times["minitensor"][told]
+        cells = [f"{ours * 1e6:.2f}", *(f"{ours / times[name][told]:.2f}" for name in names[1:])]
+        lines.append(f"| {told} | " + " | ".join("–" if cell == "nan" else cell for cell in cells) + " |")
+    imports = import_times(rounds)
     lines += ["", "| import | s | above NumPy, ms |", "| --- | ---: | ---: |"]
     lines += [f"| {name} | {taken:.3f} | {(taken - imports['numpy']) * 1e3:.0f} |" for name, taken in imports.items()]
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    print(report(*map(int, sys.argv[1:])))
+    if sys.argv[1:] and sys.argv[1] in LIBRARIES:
+        print(json.dumps(measured(sys.argv[1])))
+    else:
+        print(report(int(sys.argv[1]) if sys.argv[1:] else 5))

@@ -240,7 +240,7 @@ def test_drawing_changes_nothing():
 
 def test_a_drawing_keeps_no_array_alive():
     y = np.tanh(filled(3))
-    gone = weakref.ref(y._data)
+    gone = weakref.ref(y._array)
     drawing = draw(y)
     assert gone() is not None  # negative control: the Tensor does
     del y

@@ -7,7 +7,7 @@ import pytest
 
 import minitensor as mt
 from minitensor.autograd import Rounded
-from minitensor.errors import DTypeError, UnsupportedError
+from minitensor.errors import DTypeError, ShapeError, UnsupportedError
 
 
 def grad_of(function, *values, **params):
@@ -134,3 +134,93 @@ def test_means_of_many_halves_stay_within_their_bound():
     x[::3] = 0.33
     mean = Rounded(x).mean()
     assert abs(float(mean.value) - x.astype(np.float64).mean()) <= mean.bound
+
+
+def test_masked_arrays_do_not_forget_the_graph_on_either_side() -> None:
+    x, masked = mt.tensor([1.0, 2.0], requires_grad=True), np.ma.masked_equal([1.0, 2.0], 1)
+    for call in (lambda: masked + x, lambda: x + masked, lambda: np.ma.multiply(x, x), lambda: np.ma.getdata(x)):
+        with pytest.raises(TypeError):
+            call()
+
+
+def test_a_parameter_that_requires_grad_is_refused() -> None:
+    x, c = mt.ones(2, requires_grad=True), mt.tensor(2.0, requires_grad=True)
+    with pytest.raises(UnsupportedError, match=r"a parameter requires grad.*detach"):
+        np.pad(x, 1, constant_values=c)
+    assert np.pad(x, 1, constant_values=c.detach()).tolist() == [2.0, 1.0, 1.0, 2.0]
+
+
+def test_a_rule_may_give_a_number() -> None:
+    flat = mt.primitive(lambda x: x * 0, lambda g, _y, _x: 0.0)
+    x = mt.ones(2, requires_grad=True)
+    for create_graph in (False, True):
+        assert mt.grad(flat(x).sum(), x, create_graph=create_graph)[0].tolist() == [0.0, 0.0]
+
+
+def test_rules_with_the_rest_of_their_arguments_in_one_name() -> None:
+    x = mt.tensor([3.0], requires_grad=True)
+    square = mt.primitive(lambda x: x * x, lambda g, *rest: 2 * g * rest[1])
+    assert mt.grad(square(x), x)[0].tolist() == [6.0]
+    total = mt.primitive(lambda x, axis=None: x.sum(axis), lambda g, *_, axis=None: g)
+    assert mt.grad(total(x, axis=0), x)[0].tolist() == [1.0]
+
+
+def test_a_rule_that_reads_what_it_said_it_would_not_is_told_so() -> None:
+    wrong = mt.primitive(lambda x: x * x, lambda g, _y, _x: 2 * g * _x)
+    x = mt.ones(2, requires_grad=True)
+    with pytest.raises(UnsupportedError, match="begins with an underscore"):
+        wrong(x).sum().backward()
+
+
+def test_the_rule_that_gave_a_wrong_shape_is_named() -> None:
+    wrong = mt.primitive(np.positive, lambda g, _y, _x: g[:2])
+    x = mt.ones(3, 4, requires_grad=True)
+    with pytest.raises(ShapeError, match=r"the rule of positive gave a cotangent of shape \(2, 4\) for an input of shape \(3, 4\)"):
+        mt.grad(wrong(np.exp(x)).sum(), x)
+
+
+def test_a_primitive_needs_a_rule() -> None:
+    with pytest.raises(UnsupportedError, match="one rule per input is needed"):
+        mt.primitive(lambda x: x)
+
+
+def test_arrays_may_be_given_by_name() -> None:
+    x = mt.tensor([1.0, 2.0], requires_grad=True)
+    assert np.sum(a=x).item() == 3.0
+    assert np.stack(arrays=[x, x]).shape == (2, 2)
+    assert np.pad(array=x, pad_width=1).tolist() == [0.0, 1.0, 2.0, 0.0]
+
+
+def test_infinite_cotangents_do_not_pass_a_mask() -> None:
+    """sqrt'(0) is infinite, and infinity times 0 would be nan."""
+    z = mt.tensor([-1.0, 4.0], requires_grad=True)
+    for call in (lambda: np.maximum(z, 0), lambda: -np.minimum(-z, 0), lambda: np.clip(z, 0, None)):
+        with np.errstate(divide="ignore"):
+            assert mt.grad(np.sqrt(call()).sum(), z)[0].tolist() == [0.0, 0.25]
+
+
+def test_parts_may_be_counted_by_a_tensor() -> None:
+    x = mt.arange(6.0, requires_grad=True)
+    assert [len(part) for part in np.split(x, mt.tensor([1]))] == [1, 5]
+    assert [len(part) for part in np.split(x, mt.tensor(3))] == [2, 2, 2]
+
+
+def test_full_takes_a_tensor_of_one_element_and_any_integer_as_shape() -> None:
+    assert mt.full(np.int64(2), mt.tensor(1.5)).tolist() == [1.5, 1.5]
+    with pytest.raises(UnsupportedError, match="detach"):
+        mt.full((2,), mt.tensor(1.5, requires_grad=True))
+
+
+def test_operators_and_methods_that_arrays_have_too() -> None:
+    t, m = mt.tensor([1.26, -2.5]), mt.tensor([True, False])
+    assert t.round(1).tolist() == pytest.approx([1.3, -2.5])
+    assert round(t).tolist() == [1.0, -2.0]
+    assert (m ^ True).tolist() == (True ^ m).tolist() == [False, True]
+    assert (True & m).tolist() == [True, False]
+    assert (False | m).tolist() == [True, False]
+    assert mt.ones(4, 3).reshape(np.array([3, 4])).shape == (3, 4)
+    assert mt.ones(4, 3).transpose(None).shape == (3, 4)
+    with pytest.raises(UnsupportedError, match="a device or a dtype"):
+        t.to(None)
+    with pytest.raises(ShapeError, match=r"t\[...\] = values\(float32 \(2,\), list\)"):
+        t[0:2] = [1, 2, 3]

@@ -80,7 +80,7 @@ def test_every_case_gives_the_same_numbers_on_the_other_device(case: Case, cupy)
     expected, found = derivatives(case.call, case.inputs), derivatives(case.call, case.inputs, "cuda")
     for there, here in zip(found.all(), expected.all(), strict=True):
         assert there.device == "cuda:0"
-        assert isinstance(there._data, cupy.ndarray)
+        assert isinstance(there._array, cupy.ndarray)
         assert (there.shape, there.dtype) == (here.shape, here.dtype)
         np.testing.assert_array_equal(there.detach().cpu().numpy(), here.detach().numpy())
 
@@ -233,7 +233,7 @@ def test_copies_stay_on_the_device(clone, cupy) -> None:
     t = mt.tensor([1.0, 2.0], device="cuda", requires_grad=True)
     new = clone(t)
     assert (new.device, new.requires_grad, new.tolist()) == ("cuda:0", True, [1.0, 2.0])
-    assert new._data is not t._data
+    assert new._array is not t._array
 
 
 def test_a_tensor_has_no_cuda_array_interface(cupy) -> None:

@@ -31,7 +31,7 @@ def test_strides_come_in_too(read, view) -> None:
     array = view(np.arange(12.0).reshape(3, 4))
     t = read(array)
     assert t.tolist() == array.tolist()
-    assert np.shares_memory(t._data, array)
+    assert np.shares_memory(t._array, array)
 
 
 @readers
@@ -70,7 +70,7 @@ def test_read_only_arrays_may_come_in(read) -> None:
     array = np.arange(3.0)
     array.flags.writeable = False
     t = read(array)
-    assert np.shares_memory(t._data, array)
+    assert np.shares_memory(t._array, array)
     assert (t * 2).tolist() == [0.0, 2.0, 4.0]
 
 
@@ -86,7 +86,7 @@ def test_a_file_in_memory_is_shared(tmp_path) -> None:
     mapped = np.memmap(tmp_path / "numbers", np.float64, "w+", shape=(3,))
     t = mt.from_numpy(mapped)
     mapped[2] = 1.5
-    assert type(t._data) is np.ndarray
+    assert type(t._array) is np.ndarray
     assert t.tolist() == [0.0, 0.0, 1.5]
 
 
@@ -152,14 +152,14 @@ def test_numpy_reads_the_memory_of_a_tensor(dtype: str) -> None:
     t = mt.ones(2, 3, dtype=dtype)
     array = np.from_dlpack(t)
     assert (array.dtype, array.tolist()) == (t.dtype, t.tolist())
-    assert np.shares_memory(array, t._data)
+    assert np.shares_memory(array, t._array)
     assert t.__dlpack_device__() == (1, 0)
 
 
 def test_a_tensor_reads_the_memory_of_a_tensor() -> None:
     t = mt.ones(3, requires_grad=True)
     again = mt.from_dlpack(t.detach())
-    assert np.shares_memory(again._data, t._data)
+    assert np.shares_memory(again._array, t._array)
     assert not again.requires_grad
 
 
@@ -191,7 +191,7 @@ def test_only_what_the_reader_asks_for_reaches_the_array() -> None:
             return "capsule"
 
     t = mt.ones(2)
-    t._data = t._data.view(Old)
+    t._array = t._array.view(Old)
     assert t.__dlpack__() == t.__dlpack__(stream=-1, copy=False) == t.__dlpack__(max_version=(1, 0), dl_device=(1, 0)) == "capsule"
     assert seen == [{}, {"stream": -1, "copy": False}, {"max_version": (1, 0), "dl_device": (1, 0)}]
 
@@ -200,7 +200,7 @@ def test_a_copy_when_the_reader_asks_for_one() -> None:
     if np.lib.NumpyVersion(np.__version__) < "2.1.0":
         pytest.skip("NumPy older than 2.1 knows no copy=")
     t = mt.ones(2)
-    assert not np.shares_memory(np.from_dlpack(t, copy=True), t._data)
+    assert not np.shares_memory(np.from_dlpack(t, copy=True), t._array)
 
 
 # -- other libraries ------------------------------------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ def test_both_ways_on_the_other_device(cupy) -> None:
     array = cupy.asarray([1.0, 2.0])
     t = mt.from_dlpack(array)
     assert (t.device, t.dtype, t.__dlpack_device__()) == ("cuda:0", np.float64, (2, 0))
-    assert isinstance(t._data, cupy.ndarray)
+    assert isinstance(t._array, cupy.ndarray)
     array[0] = 5.0
     assert t.tolist() == [5.0, 2.0]
     back = cupy.from_dlpack(t)
@@ -224,7 +224,7 @@ def test_nothing_moves_between_devices_unasked(cupy) -> None:
     with pytest.raises(TypeError, match="CPU arrays cannot be directly imported"):
         cupy.from_dlpack(here)
     with pytest.raises(UnsupportedError, match="got ndarray"):
-        mt.from_numpy(there._data)
+        mt.from_numpy(there._array)
     there.requires_grad = True
     with pytest.raises(UnsupportedError, match=re.escape("t.detach()")):
         cupy.from_dlpack(there)
@@ -251,7 +251,7 @@ def test_jax_both_ways() -> None:
     jnp = pytest.importorskip("jax.numpy", reason="JAX is not installed")
     theirs = jnp.arange(3.0)
     t = mt.from_dlpack(theirs)
-    assert t._data.ctypes.data == theirs.unsafe_buffer_pointer()
+    assert t._array.ctypes.data == theirs.unsafe_buffer_pointer()
     t.requires_grad = True
     (t * t).sum().backward()
     assert t.grad.tolist() == [0.0, 2.0, 4.0]

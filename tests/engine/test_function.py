@@ -226,7 +226,7 @@ def test_the_graph_is_released_and_freed_without_the_collector() -> None:
 def test_what_is_saved_dies_with_the_walk() -> None:
     x = mt.ones(3, requires_grad=True)
     inner = x * 2
-    alive = weakref.ref(inner._data)
+    alive = weakref.ref(inner._array)
     y = ScaledProduct.apply(inner, inner, 2.0).sum()
     del inner
     assert alive() is not None
@@ -249,7 +249,7 @@ def test_on_the_stand_in_for_a_gpu(cupy: Any) -> None:
     product, _, _ = ProductAndRatio.apply(a, b)
     (g,) = mt.grad(np.sum(product * product), a, create_graph=True)
     (h,) = mt.grad(g.sum(), b)
-    assert isinstance(h._data, cupy.ndarray)
+    assert isinstance(h._array, cupy.ndarray)
     np.testing.assert_allclose(h.cpu().numpy(), 4 * np.array([0.5, 2.0]) ** 2)
 
 

@@ -537,7 +537,7 @@ def each_output_once(right: Any, outputs: list[Any], gradients: list[Any], trace
 def overwritten(_right: Any, g: Any, _y: Any, _x: Any, index: Any) -> Any:
     """An element that was read several times gets one of the cotangents instead of their sum."""
     whole = np.zeros(_x.shape, g.dtype)
-    whole[index] = g._data if isinstance(g, mt.Tensor) else g
+    whole[index] = g._array if isinstance(g, mt.Tensor) else g
     return whole
 
 

@@ -28,7 +28,7 @@ def test_every_case_on_the_gpu(case: Case) -> None:
 
     expected, found = derivatives(case.call, case.inputs), derivatives(case.call, case.inputs, "cuda")
     for there, here in zip(found.all(), expected.all(), strict=True):
-        assert isinstance(there._data, cupy.ndarray)
+        assert isinstance(there._array, cupy.ndarray)
         assert (there.shape, there.dtype) == (here.shape, here.dtype)
         np.testing.assert_allclose(there.detach().cpu().numpy(), here.detach().numpy(), rtol=1e-11, atol=1e-12)
 

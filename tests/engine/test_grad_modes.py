@@ -132,3 +132,29 @@ def test_leaves_made_under_no_grad_require_grad_when_asked() -> None:
         x = mt.ones(1, requires_grad=True)
     assert x.requires_grad
     assert (x * 2).requires_grad
+
+
+@pytest.mark.parametrize(("switch", "inside"), [(mt.no_grad, False), (mt.enable_grad, True)])
+def test_a_switch_without_parentheses_decorates(switch, inside: bool) -> None:
+    @switch
+    def function() -> bool:
+        return recording()
+
+    with mt.set_grad_enabled(not inside):
+        assert function() is inside
+
+
+def test_a_generator_is_switched_at_every_step() -> None:
+    @mt.no_grad()
+    def steps():
+        got = yield recording()
+        yield got, recording()
+        return "end"
+
+    running = steps()
+    assert next(running) is False
+    assert recording()
+    assert running.send(7) == (7, False)
+    with pytest.raises(StopIteration, match="end"):
+        next(running)
+    assert recording()

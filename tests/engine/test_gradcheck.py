@@ -94,6 +94,59 @@ def test_no_false_alarm_at_any_scale(function, size, offset, seed) -> None:
     assert result.verdict == "ok", str(result)
 
 
+@pytest.mark.parametrize("method", ["richardson", "complex", "taylor"])
+@pytest.mark.parametrize("size", [1e-12, 1e12])
+@pytest.mark.parametrize("function", [np.square, lambda x: x**3 if abs(x.data).max() > 1 else x * np.exp(x), lambda x: 1 / x])
+def test_no_false_alarm_at_inputs_of_any_size(function, size, method) -> None:
+    """Far steps give values far from f(x), with their own rounding; and a step of 1/8 is lost in 1e12."""
+    x = mt.tensor(np.array([0.6, -1.2, 2.0]) * size, requires_grad=True)
+    if method == "complex":
+        return _holomorphic(function, x)
+    assert gradcheck(function, x, method=method)
+
+
+def _holomorphic(function, x) -> None:
+    result = verdict(function, x, method="complex")
+    assert result.verdict != "wrong", str(result)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_false_alarm_in_relu_networks(seed) -> None:
+    """Kinks within reach of the first steps, outputs and whole rows that are 0, a saturated softmax: over 1000 derivatives each."""
+    draw = np.random.default_rng(seed).standard_normal
+    inputs = tuple(mt.tensor(draw(shape), requires_grad=True) for shape in [(5, 4), (4, 6), (6,), (6, 3), (3,)])
+    labels = np.arange(5), np.array([0, 2, 1, 1, 0])
+
+    def network(x, w, b, v, c):
+        y = np.maximum(x @ w + b, 0) @ v + c
+        return np.maximum(y, 0) if seed % 2 else -np.mean((y - mt.logsumexp(y, axis=1, keepdims=True))[labels])
+
+    result = verdict(network, inputs, seed=seed)
+    assert result.verdict == "ok", str(result)
+
+
+def test_an_error_bar_is_no_luck() -> None:
+    """28 entries of a tableau: two agree by chance to 1e-12, and are 3e-12 off."""
+    rng = np.random.default_rng(28)
+    inputs = tuple(mt.tensor(rng.standard_normal(shape), requires_grad=True) for shape in [(5, 4), (4, 6), (6,), (6, 3), (3,)])
+    labels = np.arange(5), rng.integers(0, 3, 5)
+
+    def loss(x, w, b, v, c):
+        y = np.maximum(x @ w + b, 0) @ v + c
+        return -np.mean((y - mt.logsumexp(y, axis=1, keepdims=True))[labels])
+
+    assert gradcheck(loss, inputs, seed=28)
+
+
+def test_contributions_that_cancel_widen_the_bar() -> None:
+    """A cross-entropy of 0: the gradient is what is left of 1/3 - 1/3."""
+    x = mt.tensor([[40.0, 0.0, 1.0], [38.0, -3.0, 2.0], [50.0, 2.0, 1.0]], np.float64, requires_grad=True)
+    for method in METHODS:
+        result = verdict(lambda x: -np.mean((x - mt.logsumexp(x, axis=1, keepdims=True))[:, 0]), x, method=method)
+        assert result.verdict == "blind", str(result)
+        assert "0 everywhere" in result.reason
+
+
 def test_the_worst_elements_are_named() -> None:
     function, _ = WRONG["1 per mille off in one element"]
     x = mt.tensor([[0.5, 2.0], [1.0, -1.0]], np.float64, requires_grad=True)
@@ -296,6 +349,32 @@ def test_errors_of_the_call() -> None:
             check(np.exp, x, method="newton")
 
 
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"eps": 0.0}, "eps is a step and must be positive, got 0.0"),
+        ({"eps": math.nan}, "eps is a step"),
+        ({"atol": -1.0}, "atol is a tolerance and must not be negative, got -1.0"),
+        ({"rtol": math.nan}, "rtol is a tolerance"),
+    ],
+)
+def test_steps_and_tolerances_that_cannot_be_one(params, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        gradcheck(np.exp, leaves((2,))[0], raise_exception=False, **params)
+
+
+def test_tensors_inside_a_list_are_not_looked_for() -> None:
+    with pytest.raises(GraphError, match=r"got list.*not inside a list or dict"):
+        gradcheck(lambda xs: xs[0] * xs[1], (list(leaves((2,), (2,))),))
+
+
+def test_on_another_device(cupy) -> None:
+    x = mt.tensor([0.5, 2.0], np.float64, device="cuda", requires_grad=True)
+    for method in METHODS:
+        assert gradcheck(lambda x: np.tanh(x) * x, x, method=method)
+    assert gradgradcheck(lambda x: np.tanh(x) * x, x)
+
+
 def test_errors_of_the_function_are_not_swallowed() -> None:
     def broken(x):
         raise ZeroDivisionError("mine")
@@ -394,6 +473,13 @@ def test_many_outputs_are_checked_by_random_cotangents() -> None:
     assert "1025 outputs are too many for a full Jacobian" in " ".join(str(gradcheck(lambda x: x * x @ weights, x)).split())
     wrong = Primitive(lambda x: x * x, lambda g, _y, x: g * x)
     assert verdict(lambda x: wrong(x) @ weights, x).verdict == "wrong"
+
+
+def test_many_inputs_are_checked_by_random_directions() -> None:
+    x = mt.tensor(np.linspace(1, 2, 2049), requires_grad=True)
+    assert "2049 input elements are too many to move one by one" in " ".join(str(gradcheck(np.square, x)).split())
+    wrong = Primitive(np.square, lambda g, y, x: 2 * g * x * np.where(y == y.max(), 1.001, 1))
+    assert verdict(wrong, x).verdict == "wrong"
 
 
 # -- the complex step -------------------------------------------------------------------------------------------------------------

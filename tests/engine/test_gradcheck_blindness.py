@@ -107,6 +107,32 @@ def test_a_tolerance_that_would_hide_a_mistake_is_refused(rng) -> None:
     assert gradcheck(lambda x: np.exp(x) + 1e-6 * np.sin(x), x)
 
 
+def _normalised(x):
+    m = np.mean(x, axis=0)
+    return (x - m) / np.sqrt(np.mean((x - m) ** 2, axis=0) + 1e-5)
+
+
+def test_a_shift_that_no_loss_could_see_is_let_pass_and_told(rng) -> None:
+    """The bias before a batch normalisation, and that of the keys in attention; but what comes before them must be seen."""
+    x, w, c = leaf(rng, 6, 4), leaf(rng, 4, 3), leaf(rng, 3)
+    target = rng.standard_normal((6, 3))
+    for params in ({}, {"fast_mode": True}, {"method": "taylor"}):
+        result = gradcheck(lambda x, w, c: np.mean((_normalised(x @ w + c) - target) ** 2), (x, w, c), **params)
+        assert "The derivative with respect to input 2 is 0 everywhere here." in result.notes
+        for loss in (np.sum, lambda y: np.sum(y * y), lambda y: np.mean(3 * y)):
+            blind = gradcheck(lambda x, w, c, loss=loss: loss(_normalised(x @ w + c)), (x, w, c), raise_exception=False, **params)
+            assert blind.verdict == "blind"
+    q, k, b = leaf(rng, 3, 4), leaf(rng, 5, 4), leaf(rng, 4)
+    v = rng.standard_normal((5, 2))
+    assert gradcheck(lambda q, k, b: np.sum((_softmax(q @ (k + b).transpose()) @ v) ** 2), (q, k, b))
+
+
+def test_a_tolerance_is_no_reason_to_call_a_derivative_0(rng) -> None:
+    result = gradcheck(np.exp, leaf(rng, 3), atol=np.inf, raise_exception=False)
+    assert (result.verdict, "0 everywhere" in result.reason) == ("blind", False)
+    assert "a smaller tolerance" in result.reason
+
+
 def test_what_the_refusal_is_for() -> None:
     """A wrong rule that the refused check would have accepted, and the honest one finds."""
     x = mt.tensor(np.random.default_rng(1).standard_normal((2, 6)), requires_grad=True)

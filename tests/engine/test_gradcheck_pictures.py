@@ -96,6 +96,11 @@ def test_a_derivative_of_0_is_drawn_in_absolute_terms(rng) -> None:
     assert "relative" not in result.step_sizes().axes[0].get_ylabel()
 
 
+def test_a_gradient_of_nan_is_said_in_the_picture() -> None:
+    result = gradcheck(Primitive(np.exp, lambda g, y, _x: g * y * np.nan), mt.ones(2, requires_grad=True), raise_exception=False)
+    assert result.step_sizes().axes[0].get_title() == "the analytic derivative is nan: nothing is near it"
+
+
 def test_where_there_is_nothing_to_draw(inputs) -> None:
     fast = gradcheck(lambda x, y: np.exp(x) * y, inputs, fast_mode=True)
     with pytest.raises(UnsupportedError, match="fast_mode=False"):

@@ -35,10 +35,10 @@ class Kept:
         leaves = [mt.tensor([0.5, 1.5], np.float64, requires_grad=True) for _ in range(n)]
         inner = [leaf * 1.0 for leaf in leaves]  # so that the leaves do not hold the arrays
         for tensor in inner:
-            tensor._data = tensor._data.view(Watched)
-        self.inputs = [weakref.ref(tensor._data) for tensor in inner]
+            tensor._array = tensor._array.view(Watched)
+        self.inputs = [weakref.ref(tensor._array) for tensor in inner]
         y = call(*inner)
-        self.output = weakref.ref(y._data)
+        self.output = weakref.ref(y._array)
         self.node = y._node
 
     def __eq__(self, other: object) -> bool:
@@ -85,10 +85,10 @@ def test_a_rule_that_is_not_needed_keeps_nothing() -> None:
     x = mt.tensor([1.0, 2.0], requires_grad=True)
     constant = mt.tensor([3.0, 4.0])
     y = (x + 0) * constant
-    assert [value is constant._data for value in y._node.inputs] == [False, True]
+    assert [value is constant._array for value in y._node.inputs] == [False, True]
     h = x + 0
     y = constant * h
-    assert all(value is not h._data for value in y._node.inputs)
+    assert all(value is not h._array for value in y._node.inputs)
 
 
 @pytest.mark.parametrize("retain", [False, True])
@@ -126,8 +126,8 @@ def test_saved_arrays_go_as_the_walk_passes() -> None:
         x = mt.tensor([0.1, 0.2], np.float64, requires_grad=True)
         first = Primitive(np.positive, rule)(x)
         h = first * 2.0
-        h._data = h._data.view(Watched)
-        ref = weakref.ref(h._data)
+        h._array = h._array.view(Watched)
+        ref = weakref.ref(h._array)
         y = np.sin(h).sum()
         del h, first
         assert ref() is not None
@@ -158,16 +158,16 @@ def test_cotangents_go_as_the_walk_passes() -> None:
 def test_operations_do_not_copy_constants_of_the_package() -> None:
     """Tensors never write into their arrays, so the graph shares them."""
     x, w = mt.ones(3, requires_grad=True), mt.tensor([1.0, 2.0, 3.0])
-    assert (x * w)._node.inputs[1] is w._data
-    assert x.detach()._data is x._data
+    assert (x * w)._node.inputs[1] is w._array
+    assert x.detach()._array is x._array
 
 
 def test_under_no_grad_nothing_is_kept() -> None:
     x = mt.ones(3, requires_grad=True)
     with mt.no_grad():
         h = x * 2
-        h._data = h._data.view(Watched)
-        ref = weakref.ref(h._data)
+        h._array = h._array.view(Watched)
+        ref = weakref.ref(h._array)
         y = np.sin(h)
     del h
     assert ref() is None

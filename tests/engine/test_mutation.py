@@ -43,7 +43,7 @@ def test_operations_are_not_slowed_by_the_flag() -> None:
     """Only the view is read-only: the Tensor's own array is as it was."""
     t = mt.ones(2)
     assert not t.data.flags.writeable
-    assert t._data.flags.writeable
+    assert t._array.flags.writeable
 
 
 WRITES = {

@@ -192,7 +192,7 @@ def test_a_whole_graph_runs_on_rounded_numbers(traced: bool) -> None:
 
     def gradient(x, u, dtype=None):
         t = mt.Tensor(x, dtype, requires_grad=True)
-        return mt.grad(standardize(t, (1,)), t, [mt.Tensor(u, dtype)], create_graph=traced)[0]._data
+        return mt.grad(standardize(t, (1,)), t, [mt.Tensor(u, dtype)], create_graph=traced)[0]._array
 
     found = gradient(Rounded(x), Rounded(u))
     np.testing.assert_array_equal(found.value, gradient(x, u))

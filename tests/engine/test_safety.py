@@ -355,7 +355,7 @@ def test_writing_between_forward_and_backward_changes_no_gradient(case: Case) ->
 
 
 def _same(value: Any) -> Any:
-    return tuple(map(_same, value)) if isinstance(value, tuple) else value._data if isinstance(value, mt.Tensor) else value
+    return tuple(map(_same, value)) if isinstance(value, tuple) else value._array if isinstance(value, mt.Tensor) else value
 
 
 FORGETFUL = {

@@ -40,7 +40,10 @@ WALK = {
         "cotangent.shape != edge.shape or cotangent.dtype is not edge.dtype",
         "cotangent.dtype is not edge.dtype",
     ),
-    "a rule's Tensor is taken as it is": ("fit(cotangent if traced else _bare(cotangent), edge)", "fit(cotangent, edge)"),
+    "a rule's Tensor is taken as it is": (
+        "fit(cotangent if traced else _bare(cotangent), edge, node.name)",
+        "fit(cotangent, edge, node.name)",
+    ),
     "a cotangent that does not fit passes": (
         'raise ShapeError(f"{like.name}: a cotangent',
         'return g; raise ShapeError(f"{like.name}: a cotangent',
@@ -121,7 +124,7 @@ WALK = {
     ),
     "the gradient of backward loses its graph": (
         "gradient = cotangent if create_graph else wrap(cotangent)",
-        "gradient = wrap(cotangent._data if create_graph else cotangent)",
+        "gradient = wrap(cotangent._array if create_graph else cotangent)",
     ),
     "the sum with .grad is not recorded": (
         "with enable_grad() if create_graph else no_grad():\n            owner",
@@ -139,7 +142,7 @@ WALK = {
     ".grad is overwritten": ("gradient if owner.grad is None else owner.grad + gradient", "gradient"),
     ".grad is added into in place": (
         "owner.grad = gradient if owner.grad is None else owner.grad + gradient",
-        "owner.grad = gradient if owner.grad is None else (np.add(owner.grad._data, gradient._data, out=owner.grad._data), owner.grad)[1]",
+        "owner.grad = gradient if owner.grad is None else (np.add(owner.grad._array, gradient._array, out=owner.grad._array), owner.grad)[1]",
     ),
     "a leaf that is gone is not passed over": (
         "if owner is None:\n            continue",
@@ -154,12 +157,12 @@ WALK = {
     "outputs without a graph are taken": ("if not isinstance(output, Tensor) or not output.requires_grad:", "if False:"),
     "several elements need no cotangent": ("if output.size != 1:", "if False:"),
     "one element of any shape needs one": ("if output.size != 1:", "if output.shape != ():"),
-    "the cotangent begins with 0": ("np.ones_like(output._data)", "np.zeros_like(output._data)"),
+    "the cotangent begins with 0": ("np.ones_like(output._array)", "np.zeros_like(output._array)"),
     "a cotangent of any shape is taken": ("if gradient.shape != output.shape:", "if False:"),
     "a cotangent of any dtype is taken": ("gradient if gradient.dtype == output.dtype else gradient.astype(output.dtype)", "gradient"),
     "the cotangent is a constant": (
-        "return gradient if traced else gradient._data\n",
-        "return gradient.detach() if traced else gradient._data\n",
+        "return gradient if traced else gradient._array\n",
+        "return gradient.detach() if traced else gradient._array\n",
     ),
     "a cotangent on another device is taken": ("if gradient.device != output.device:", "if False:"),
     "an array is a list of cotangents": ("if isinstance(grad_outputs, (list, tuple)):", "if grad_outputs is not None:"),
@@ -169,7 +172,7 @@ WALK = {
     ),
     # Hooks and anomalies
     "hooks are not called": ("if node.hooks:", "if False:"),
-    "what a hook returns is not used": ("g = fit(changed if traced else changed._data, node)", "pass"),
+    "what a hook returns is not used": ('g = fit(changed if traced else changed._array, node, "a hook")', "pass"),
     "only the first hook is called": ("list(node.hooks.values())", "list(node.hooks.values())[:1]"),
     "a hook sees a constant": ("hook(g if traced else wrap(as_array(g)))", "hook(g.detach() if traced else wrap(as_array(g)))"),
     "a hook may give another shape": ("if not isinstance(changed, Tensor) or changed.shape != node.shape:", "if False:"),
