@@ -11,7 +11,7 @@ from minitensor.grad_mode import detect_anomaly, enable_grad, is_grad_enabled, n
 
 if _TYPE_CHECKING:
     from minitensor.autograd.differences import complex_step, richardson
-    from minitensor.autograd.gradcheck import gradcheck, gradgradcheck
+    from minitensor.autograd.checks import gradcheck, gradgradcheck
     from minitensor.autograd.result import GradCheck
     from minitensor.autograd.rounding import Rounded
 
@@ -22,7 +22,7 @@ __all__ = [
 
 # The checks are loaded when they are asked for, so that `import minitensor` costs little more than NumPy
 _CHECKS = {
-    "complex_step": "differences", "richardson": "differences", "gradcheck": "gradcheck", "gradgradcheck": "gradcheck",
+    "complex_step": "differences", "richardson": "differences", "gradcheck": "checks", "gradgradcheck": "checks",
     "GradCheck": "result", "Rounded": "rounding",
 }  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -39,9 +38,9 @@ def unseen(
 
     With one output element that alone is enough. With several, whose random cotangents leave nothing to be chosen better, paths may
     cancel for good, as the shift inside a softmax does: then all of the input's gradient must be nearly annihilated, and not be
-    ``constant``, which says for each input whether its gradient is 0. With one output element the input of which nothing can arrive,
-    whatever the loss, is let pass too: see `_Probe.vanishes`. An operation of which nothing but ``rounding`` arrives at any input, such
-    as a masked branch, is not blind: a mistake there is none of the function.
+    ``constant``, which says for each input whether its gradient is 0. One output element alone cannot tell the bias before a
+    normalisation, of which nothing arrives whatever the loss, from a loss that is badly chosen. An operation of which nothing but
+    ``rounding`` arrives at any input, such as a masked branch, is not blind: a mistake there is none of the function.
     """
     probes = [_Probe(subject, u, rng) for u in (cotangent, *rng.standard_normal((2, cotangent.size)))]
     first = probes[0]
@@ -54,9 +53,7 @@ def unseen(
     for i, scaled, arrived, random in found:
         node = first.nodes[i]
         annihilated = (random > largest) & (arrived < NEARLY_ANNIHILATED * random)
-        if subject.y.size == 1:
-            annihilated &= ~(constant & first.vanishes(i)) if (annihilated & constant).any() else True
-        else:
+        if subject.y.size > 1:
             annihilated &= (total < NEARLY_ANNIHILATED * random) & ~constant
         for probe in probes[1:] if annihilated.any() else ():
             _, again, other = probe.contributions(i)
@@ -89,37 +86,6 @@ class _Probe:
         through = 10 * (scaled - self.gradient)
         random = self._hooked(i, self._random(i)) - self.gradient + through
         return scaled, self.norms(through), self.norms(random)
-
-    def vanishes(self, i: int) -> Array:
-        """Per input, whether nothing arrives through node i whatever the cotangents of the later bottlenecks, which all its paths pass.
-
-        So it is for a shift before a normalisation over the same axes, and for that of the keys in attention: no loss could tell.
-        """
-        later = [k for k in self._bottlenecks(i) if math.prod(self.nodes[k].shape) > 1]
-        found = np.full(len(self.subject.places), bool(later))
-        for k in later:
-            with hooked([self.nodes[k]], self._random(k)):
-                gradient = self.subject.pullback(self.call, self.cotangent)
-                through = 10 * (self._hooked(i, lambda g: g * 1.1) - gradient)
-                random = self._hooked(i, self._random(i)) - gradient + through
-            found &= self.norms(through) < NEARLY_ANNIHILATED * self.norms(random)
-        return found
-
-    def _bottlenecks(self, i: int) -> list[int]:
-        """The later nodes without which nothing of node i would reach the outputs."""
-        number = {node: k for k, node in enumerate(self.nodes)}
-        order = sorted(self.nodes, key=lambda node: node.time)
-        ends = {output._node for output in self.call.outputs}
-        last = {edge: node.time for node in order for edge in node.edges if edge in number}  # when each is used for the last time
-        open_until, found, reached = -math.inf, [], {self.nodes[i]}
-        for node in order:
-            if node is not self.nodes[i] and reached.isdisjoint(node.edges):
-                continue
-            reached.add(node)
-            if node is not self.nodes[i] and open_until <= node.time:
-                found.append(number[node])
-            open_until = max(open_until, math.inf if node in ends else last[node])
-        return found
 
     def _random(self, i: int) -> Callable[[Tensor], Tensor]:
         factors = self.rng.standard_normal(self.nodes[i].shape)

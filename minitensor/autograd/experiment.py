@@ -277,7 +277,10 @@ class Experiment:
         given = self.options.atol is not None or self.options.rtol is not None
         if all(each.annihilated for each in blind):
             if self.subject.y.size == 1:
-                return "blind", "Let fn give all its outputs instead of one number made of them: each gets a random cotangent."
+                return "blind", (
+                    "Let fn give all its outputs instead of one number made of them: each gets a random cotangent. An input "
+                    "whose derivative is 0 for any loss, as of a bias before a normalisation, is then let pass."
+                )
             return "blind", "Choose outputs, or inputs, at which the derivative is not nearly 0."
         if given:
             return "blind", "Choose a smaller tolerance, or none: then it is computed."

@@ -96,18 +96,11 @@ def test_no_false_alarm_at_any_scale(function, size, offset, seed) -> None:
 
 @pytest.mark.parametrize("method", ["richardson", "complex", "taylor"])
 @pytest.mark.parametrize("size", [1e-12, 1e12])
-@pytest.mark.parametrize("function", [np.square, lambda x: x**3 if abs(x.data).max() > 1 else x * np.exp(x), lambda x: 1 / x])
+@pytest.mark.parametrize("function", [np.square, np.reciprocal, lambda x: x * (1 + x)])
 def test_no_false_alarm_at_inputs_of_any_size(function, size, method) -> None:
     """Far steps give values far from f(x), with their own rounding; and a step of 1/8 is lost in 1e12."""
     x = mt.tensor(np.array([0.6, -1.2, 2.0]) * size, requires_grad=True)
-    if method == "complex":
-        return _holomorphic(function, x)
     assert gradcheck(function, x, method=method)
-
-
-def _holomorphic(function, x) -> None:
-    result = verdict(function, x, method="complex")
-    assert result.verdict != "wrong", str(result)
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -166,3 +166,14 @@ def test_the_examples_are_found() -> None:
         if test.examples
     }
     assert {"minitensor.tensor.Tensor", "minitensor.autograd.walk.grad", "minitensor.arrays.parse_device"} <= names
+
+
+def test_no_module_hides_a_public_function() -> None:
+    """`mt.autograd.gradcheck` is the function, whatever was imported before."""
+    code = """
+import importlib, pkgutil, minitensor as mt
+for info in pkgutil.iter_modules(mt.autograd.__path__):
+    importlib.import_module("minitensor.autograd." + info.name)
+print([name for name in mt.autograd.__all__ if type(getattr(mt.autograd, name)).__name__ == "module"])
+"""
+    assert fresh(code) == "[]"
