@@ -142,7 +142,8 @@ WALK = {
     ".grad is overwritten": ("gradient if owner.grad is None else owner.grad + gradient", "gradient"),
     ".grad is added into in place": (
         "owner.grad = gradient if owner.grad is None else owner.grad + gradient",
-        "owner.grad = gradient if owner.grad is None else (np.add(owner.grad._array, gradient._array, out=owner.grad._array), owner.grad)[1]",
+        "if owner.grad is None:\n                owner.grad = gradient\n"
+        "            else:\n                np.add(owner.grad._array, gradient._array, out=owner.grad._array)",
     ),
     "a leaf that is gone is not passed over": (
         "if owner is None:\n            continue",
