@@ -10,8 +10,8 @@ from minitensor.autograd.walk import grad
 from minitensor.grad_mode import detect_anomaly, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 
 if _TYPE_CHECKING:
-    from minitensor.autograd.differences import complex_step, richardson
     from minitensor.autograd.checks import gradcheck, gradgradcheck
+    from minitensor.autograd.differences import complex_step, richardson
     from minitensor.autograd.result import GradCheck
     from minitensor.autograd.rounding import Rounded
 
