@@ -45,8 +45,8 @@ WALK = {
         "fit(cotangent, edge, node.name)",
     ),
     "a cotangent that does not fit passes": (
-        'raise ShapeError(f"{like.name}: a cotangent',
-        'return g; raise ShapeError(f"{like.name}: a cotangent',
+        'raise ShapeError(f"the rule of {giver} gave',
+        'return g; raise ShapeError(f"the rule of {giver} gave',
     ),
     # Adding up
     "the last cotangent wins": ("pending[edge] = total = before + cotangent", "pending[edge] = total = cotangent"),
