@@ -321,7 +321,8 @@ class Tensor:
         return np.array(self._array, dtype, copy=True) if copy else np.asarray(arrays.read_only(self._array), dtype)
 
     def __dlpack__(self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: bool | None = None) -> Any:
-        """The array itself, without a copy, for ``torch.from_dlpack(t)``; whoever writes into it changes this Tensor and its graphs.
+        """The array itself, without a copy, for ``torch.from_dlpack(t)``; whoever writes into it changes this Tensor, its graphs,
+        and gradients that share the array: those of a and b in ``a + b`` are one.
 
         `UnsupportedError` when the Tensor requires grad, which the capsule would forget.
         """
