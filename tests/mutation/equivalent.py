@@ -9,6 +9,7 @@ DIAGONAL = "without a letter that comes twice, the index below is the identity"
 ALONE = "without an axis the array has just one, so the axis None means that one"
 ROW = "the axis is taken modulo b's one axis, so any number means it"
 SYMMETRIC = "the axes of inner(a, b) are those of inner(b, a)"
+TIE = "a tie has been taken out before"
 NDIM = "the output has as many axes as the input"
 
 EQUIVALENT: dict[str, dict[str, str]] = {
@@ -62,4 +63,8 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     },
     "inner[0]": {"lambda g, _y, _a, b: _tensordot_left(g, _y, _a, b, _inner_axes(b, _a))": SYMMETRIC},
     "inner[1]": {"lambda g, _y, a, _b: _tensordot_right(g, _y, a, _b, _inner_axes(_b, a))": SYMMETRIC},
+    "maximum[0]": {"lambda g, _y, a, b: np.where(a == b, g / 2, np.where(a <= b, 0, g))": TIE},
+    "maximum[1]": {"lambda g, _y, a, b: np.where(a == b, g / 2, np.where(b <= a, 0, g))": TIE},
+    "minimum[0]": {"lambda g, _y, a, b: np.where(a == b, g / 2, np.where(a >= b, 0, g))": TIE},
+    "minimum[1]": {"lambda g, _y, a, b: np.where(a == b, g / 2, np.where(b >= a, 0, g))": TIE},
 }
