@@ -8,6 +8,7 @@ import pytest
 import minitensor as mt
 from minitensor.autograd import Rounded
 from minitensor.errors import DTypeError, ShapeError, UnsupportedError
+from minitensor.primitive import Primitive
 
 
 def grad_of(function, *values, **params):
@@ -173,7 +174,7 @@ def test_a_rule_that_reads_what_it_said_it_would_not_is_told_so() -> None:
 
 
 def test_the_rule_that_gave_a_wrong_shape_is_named() -> None:
-    wrong = mt.primitive(np.positive, lambda g, _y, _x: g[:2])
+    wrong = Primitive(np.positive, lambda g, _y, _x: g[:2])  # not mt.primitive, which would serve np.positive from now on
     x = mt.ones(3, 4, requires_grad=True)
     with pytest.raises(ShapeError, match=r"the rule of positive gave a cotangent of shape \(2, 4\) for an input of shape \(3, 4\)"):
         mt.grad(wrong(np.exp(x)).sum(), x)

@@ -510,16 +510,16 @@ def line(name: str, old: str, new: str) -> Plant:
     return plant
 
 
-def without_sum(right: Any, g: Any, like: Any) -> Any:
+def without_sum(right: Any, g: Any, like: Any, giver: str) -> Any:
     """The first of the summands instead of the sum."""
     extra = (0,) * (g.ndim - like.ndim)
     kept = g[extra] if extra else g
     wide = [i for i, n in enumerate(like.shape) if n == 1 < kept.shape[i]]
-    return right(kept[tuple(slice(0, 1) if i in wide else slice(None) for i in range(kept.ndim))], like)
+    return right(kept[tuple(slice(0, 1) if i in wide else slice(None) for i in range(kept.ndim))], like, giver)
 
 
-def without_cast(right: Any, g: Any, like: Any) -> Any:
-    return right(g, ShapeDtype(like.shape, g.dtype))
+def without_cast(right: Any, g: Any, like: Any, giver: str) -> Any:
+    return right(g, ShapeDtype(like.shape, g.dtype), giver)
 
 
 def seeing_first_inputs_only(_right: Any, targets: set[Any], nodes: list[Any]) -> set[Any]:

@@ -213,3 +213,9 @@ def test_the_norm_of_negative_order_is_flat_where_an_element_is_0(order: float) 
         y = np.linalg.norm(x, order)
     assert y.item() == 0
     assert mt.grad(y, x)[0].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_the_norm_of_order_0_is_flat() -> None:
+    """It counts the elements that are not 0; (3, 4), so that a gradient of the shape of the counts would not fit."""
+    x = mt.tensor(np.arange(12.0).reshape(3, 4), requires_grad=True)
+    assert mt.grad(np.linalg.norm(x, 0, axis=1).sum(), x)[0].tolist() == np.zeros((3, 4)).tolist()

@@ -30,6 +30,8 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     },
     "_p_norm_rule": {
         "if p >= 0 and p % 2 == 0:": "p = 0 has returned before",
+        "return 0": "the walk broadcasts a number",
+        "return -(unreduce(g, x, axis) * 0)": "0 is -0",
         "if p > 1 and p % 2 == 0:": "the smallest even number above 0 is 2",
         "return unreduce(g, x, axis) * np.sign(ratio) * np.absolute(np.where(ratio == 0, 2, ratio)) ** (p - 1)": "where the ratio is 0, its sign is a factor",
     },
