@@ -307,10 +307,10 @@ class Binary(Primitive):
         reads_left, reads_right = self.reads
         if right is None:  # only the left rule will run, so only what that reads is kept; the same on the other side
             reads = reads_left
-            kept = (x if reads & 2 else None, y if reads & 4 else _keep(b, y, None, 0))
+            kept = (x if reads & 2 else None, y if reads & 4 else _stand_in(y))
         elif left is None:
             reads = reads_right
-            kept = (x if reads & 2 else _keep(a, x, None, 0), y if reads & 4 else None)
+            kept = (x if reads & 2 else _stand_in(x), y if reads & 4 else None)
         else:
             reads = reads_left | reads_right
             kept = _UNREAD_PAIR if self._name_no_input else (x if reads & 2 else left, y if reads & 4 else right)
@@ -353,10 +353,14 @@ def _keep(user: Any, value: Any, edge: Any, read: int) -> Any:
     """What a node remembers of one argument; of an array that the user gave, and may write into later, a copy."""
     if not hasattr(value, "dtype"):
         return value
-    if not read:
-        # A small array weighs no more than what would stand for it
-        return edge or (value if value.size < 32 and value is not user else ShapeDtype(value.shape, value.dtype))
-    return value.copy() if value is user and hasattr(value, "__array_function__") else value
+    if read:
+        return value.copy() if value is user and hasattr(value, "__array_function__") else value
+    return edge or (ShapeDtype(value.shape, value.dtype) if value is user else _stand_in(value))
+
+
+def _stand_in(value: Any) -> Any:
+    """Shape and dtype of a constant that no rule reads: told by itself, if it is a number or so small that it weighs no more."""
+    return value if type(value) in _NUMBERS or value.size < 32 else ShapeDtype(value.shape, value.dtype)
 
 
 class ListPrimitive(Primitive):

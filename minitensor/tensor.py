@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, SupportsIndex
+from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex
 
 import numpy as np
 
@@ -33,8 +33,9 @@ class _Served(Protocol):
 class _Table:
     """The same by name, for the operators and methods below: ``table.add``."""
 
-    def __getattr__(self, name: str) -> _Served:  # for type checkers: what is entered is found without it
-        raise AttributeError(name)
+    if TYPE_CHECKING:  # a real __getattr__ would slow every operator down
+
+        def __getattr__(self, name: str) -> _Served: ...
 
 
 table = _Table()

@@ -100,7 +100,7 @@ def walk(roots: Cotangents, targets: set[Any] | None, traced: bool, retain: bool
             if node.hooks:
                 g = _hooked(node, g, traced)
             edges = (node.left, node.right) if not node.rest else node.edges  # two, for a node with one as well
-            if targets is None or wanted is None:
+            if targets is None or wanted is None:  # together; both are named for the type checker
                 if node.time < 0:  # a leaf
                     found[node] = as_array(g)
                     continue
