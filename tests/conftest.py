@@ -11,6 +11,8 @@ import pytest
 
 import minitensor as mt
 
+pytest_plugins = ["torch_says"]
+
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("repeatable")
 

@@ -1,4 +1,4 @@
-"""Layers as functions of their parameters. As ``torch.nn.functional``."""
+"""Normalisation as functions of the parameters. As ``torch.nn.functional``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from minitensor import Tensor, no_grad, ones, zeros
 from minitensor.errors import DTypeError, ShapeError, describe
 
-from .norm import formulas, primitives
+from ..norm import formulas, primitives
 
 __all__ = ["instance_norm"]
 
