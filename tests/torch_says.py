@@ -82,4 +82,6 @@ def _flat(answer: Any) -> dict[str, np.ndarray]:
     else:
         parts = {"value": answer}
     # a copy: PyTorch goes on writing into the memory of what it has answered
-    return {key: np.array(value.detach() if isinstance(value, torch.Tensor) else value, order="C") for key, value in parts.items()}
+    return {
+        key: np.array(value.detach().numpy() if isinstance(value, torch.Tensor) else value, order="C") for key, value in parts.items()
+    }
