@@ -9,16 +9,8 @@ if __name__ == "nn":
 from . import functional
 from .comparison import Comparison, compare_backward
 from .module import Module
-from .norm import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
-from .parameter import Parameter
+from .norm import *
+from .norm import __all__ as _norms
+from .parameter import Parameter, UninitializedParameter
 
-__all__ = [
-    "Comparison",
-    "InstanceNorm1d",
-    "InstanceNorm2d",
-    "InstanceNorm3d",
-    "Module",
-    "Parameter",
-    "compare_backward",
-    "functional",
-]
+__all__ = ["Comparison", "Module", "Parameter", "UninitializedParameter", "compare_backward", "functional", *_norms]

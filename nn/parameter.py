@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from minitensor import Tensor
+from minitensor import Tensor, zeros
+from minitensor.arrays import Array
 
 
 class Parameter(Tensor):
     """A Tensor that requires grad and that a `Module` registers when it becomes an attribute.
+
+    ``data`` (numbers, nested lists, an array or a Tensor) is copied. ``requires_grad=False`` makes one that is saved and moved with its
+    module and not learned; `DTypeError` when an integer is to require grad. As ``torch.nn.Parameter``, which shares the memory instead.
 
     >>> Parameter([1.0, 2.0])
     Parameter containing:
@@ -18,8 +22,42 @@ class Parameter(Tensor):
     __slots__ = ()
     kind = "parameter"  # how drawings tell it from other leaves
 
-    def __init__(self, data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = True) -> None:
+    def __init__(self, data: Any, requires_grad: bool = True, dtype: Any = None, device: Any = None) -> None:
         super().__init__(data, dtype, device, requires_grad)
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
+
+
+def rebind(tensor: Tensor, array: Array) -> None:
+    """Give a leaf another array of its shape, also of another dtype or on another device; whoever holds the Tensor sees it.
+
+    ``tensor.data = array`` would cast to the old dtype. The leaf stays the one that hooks and recorded graphs refer to.
+    """
+    tensor._array = array
+    if tensor._node is not None:
+        tensor._node.dtype = array.dtype
+
+
+class UninitializedParameter(Parameter):
+    """The place of a Parameter whose shape is not known yet: no elements, but a dtype and a device. As ``torch.nn.UninitializedParameter``.
+
+    >>> place = UninitializedParameter()
+    >>> place.materialize(Tensor([1.0, 2.0])); place
+    Parameter containing:
+    tensor([1., 2.], requires_grad=True)
+    """
+
+    __slots__ = ()
+
+    def __init__(self, requires_grad: bool = True, dtype: Any = None, device: Any = None) -> None:
+        super().__init__(zeros(0, dtype=dtype, device=device), requires_grad)
+
+    def materialize(self, values: Tensor) -> None:
+        """Become an ordinary Parameter with these values, and stay the same object, which an optimiser may hold."""
+        required = self.requires_grad
+        self.__class__ = Parameter  # type: ignore[assignment]
+        Tensor.__init__(self, values, requires_grad=required)
+
+    def __repr__(self) -> str:
+        return "<UninitializedParameter>"

@@ -9,6 +9,8 @@ Per slice of m elements, with mu and v the mean and the biased variance of x, an
     x_hat = r (x - mu)
     y     = gamma x_hat + beta
     dx    = r (h - mean(h) - x_hat mean(h x_hat)),   h = gamma g
+
+RMSNorm is the same without the mean (``centred=False``): x_hat = r x with v = mean(x x), and dx = r (h - x_hat mean(h x_hat)).
 """
 
 from __future__ import annotations
@@ -25,26 +27,49 @@ def mean(x: Any, axes: Axes) -> Any:
     return np.mean(x, axis=axes, keepdims=True)
 
 
-def centre(x: Any, axes: Axes) -> Any:
+def less_mean(x: Any, axes: Axes, centred: bool = True) -> Any:
+    """x - mean(x), or x itself where nothing is centred."""
+    return x - mean(x, axes) if centred else x
+
+
+def centre(x: Any, axes: Axes, centred: bool = True) -> Any:
     """x - mu, centred twice: with exact numbers the second time changes nothing, in floating point it removes the rounding error of mu."""
-    c = x - mean(x, axes)
-    return c - mean(c, axes)
+    return less_mean(less_mean(x, axes, centred), axes, centred)
 
 
-def rstd(x: Any, axes: Axes, eps: float) -> Any:
+def inverse_root(v: Any, eps: float) -> Any:
+    """1 / sqrt(v + eps), and 0 where both are 0: a constant slice without eps has x_hat = 0, and no gradient."""
+    if eps != 0:
+        return 1 / np.sqrt(v + eps)
+    flat = v == 0
+    return np.where(flat, 0, 1 / np.sqrt(np.where(flat, 1, v)))
+
+
+def default_eps(dtype: Any) -> float:
+    """What RMSNorm adds unless told otherwise: the spacing at 1 of the input's dtype, or of float32 for narrower ones."""
+    return float(np.finfo(np.result_type(dtype, np.float32)).eps)
+
+
+def rstd(x: Any, axes: Axes, eps: float, centred: bool = True) -> Any:
     """r = 1 / sqrt(v + eps)."""
-    c = centre(x, axes)
-    return 1 / np.sqrt(mean(c * c, axes) + eps)
+    c = centre(x, axes, centred)
+    return inverse_root(mean(c * c, axes), eps)
 
 
-def standardize(x: Any, axes: Axes, eps: float) -> Any:
+def standardize(x: Any, axes: Axes, eps: float, centred: bool = True) -> Any:
     """x_hat = r (x - mu)."""
-    return centre(x, axes) * rstd(x, axes, eps)
+    c = centre(x, axes, centred)
+    return c * inverse_root(mean(c * c, axes), eps)
 
 
 def widen(x: Any) -> Any:
     """float16 and float32 are computed in float64, so that no offset and no square costs a digit; everything else as it comes."""
     return x.astype(np.float64) if x.dtype in (np.float16, np.float32) else x
+
+
+def narrow(y: Any, x: Any) -> Any:
+    """y in the dtype of x: the one rounding of the result."""
+    return y if y.dtype == x.dtype else y.astype(x.dtype)
 
 
 def affine(x_hat: Any, gamma: Any, beta: Any) -> Any:
@@ -53,17 +78,19 @@ def affine(x_hat: Any, gamma: Any, beta: Any) -> Any:
     return y if beta is None else y + beta
 
 
-def normalize(x: Any, gamma: Any, beta: Any, axes: Axes, eps: float) -> Any:
+def normalize(x: Any, gamma: Any, beta: Any, axes: Axes, eps: float, centred: bool = True) -> Any:
     """y = gamma (x - mu) / sqrt(v + eps) + beta, in the dtype of x."""
-    c = centre(widen(x), axes)
-    x_hat = c / np.sqrt(mean(c * c, axes) + eps)
-    y = affine(x_hat, gamma, beta)
-    return y if y.dtype == x.dtype else y.astype(x.dtype)
+    return narrow(affine(standardize(widen(x), axes, eps, centred), gamma, beta), x)
 
 
-def normalize_backward(g: Any, x_hat: Any, r: Any, gamma: Any, axes: Axes) -> tuple[Any, Any, Any]:
+def normalize_backward(g: Any, x_hat: Any, r: Any, gamma: Any, axes: Axes, centred: bool = True) -> tuple[Any, Any, Any]:
     """(dx, dgamma, dbeta), the latter two not yet summed over the axes along which gamma and beta were broadcast."""
     g = widen(g)
     h = g if gamma is None else g * gamma
-    dx = r * (h - mean(h, axes) - x_hat * mean(h * x_hat, axes))
+    dx = r * (less_mean(h, axes, centred) - x_hat * mean(h * x_hat, axes))
     return dx, g * x_hat, g
+
+
+def normalize_fixed(x: Any, mu: Any, v: Any, gamma: Any, beta: Any, eps: float) -> Any:
+    """y = gamma (x - mu) / sqrt(v + eps) + beta with given statistics, which are constants: eval mode. In the dtype of x."""
+    return narrow(affine((widen(x) - widen(mu)) * inverse_root(widen(v), eps), gamma, beta), x)

@@ -19,24 +19,30 @@ from minitensor.errors import ShapeError, describe
 from minitensor.primitive import JointPrimitive, Primitive, primitive
 
 from . import formulas
-from .formulas import Axes, mean
+from .formulas import Axes, less_mean, mean
 from .kernels import numpy_blocked
+from .layout import Layout
 
 Backward = Callable[[Any, Any, Any, float, Any], Sequence[Any]]  # (x, gamma, beta, eps, dy) -> (dx, dgamma, dbeta)
 
 standardize = primitive(
     formulas.standardize,
-    lambda g, y, x, axes, eps: rstd(x, axes=axes, eps=eps) * (g - mean(g, axes) - y * mean(g * y, axes)),
+    lambda g, y, x, axes, eps, centred=True: (
+        rstd(x, axes=axes, eps=eps, centred=centred) * (less_mean(g, axes, centred) - y * mean(g * y, axes))
+    ),
 )
 rstd: Primitive = primitive(
     formulas.rstd,
-    lambda g, y, x, axes, eps: g * y * y * standardize(x, axes=axes, eps=eps) * (-1 / math.prod(x.shape[i] for i in axes)),
+    lambda g, y, x, axes, eps, centred=True: (
+        g * y * y * standardize(x, axes=axes, eps=eps, centred=centred) * (-1 / math.prod(x.shape[i] for i in axes))
+    ),
 )
 
 
-def _normalize(g: Any, _y: Any, x: Any, gamma: Any, _beta: Any, axes: Axes, eps: float) -> tuple[Any, Any, Any]:
+def _normalize(g: Any, _y: Any, x: Any, gamma: Any, _beta: Any, axes: Axes, eps: float, centred: bool = True) -> tuple[Any, Any, Any]:
     x = formulas.widen(x)
-    return formulas.normalize_backward(g, standardize(x, axes=axes, eps=eps), rstd(x, axes=axes, eps=eps), gamma, axes)
+    x_hat, r = (f(x, axes=axes, eps=eps, centred=centred) for f in (standardize, rstd))
+    return formulas.normalize_backward(g, x_hat, r, gamma, axes, centred)
 
 
 class _Normalize(JointPrimitive):
@@ -63,14 +69,14 @@ def _widened_copy(value: Any) -> Any:
     return wide.copy() if wide is value and not isinstance(value, Tensor) else wide
 
 
-def normalize_with(backward: Backward, axes: Axes, eps: float) -> JointPrimitive:
-    """``normalize`` with somebody's own backward in the place of its rule; gamma and beta have shape (C,)."""
+def normalize_with(backward: Backward, layout: Layout, eps: float, centred: bool = True) -> JointPrimitive:
+    """``normalize`` with somebody's own backward in the place of its rule; x, gamma and beta come in the layer's own shapes."""
 
     name = getattr(backward, "__name__", "backward")
 
     def forward(x: Any, gamma: Any, beta: Any) -> Any:
-        channels = (1, -1, *(1,) * (x.ndim - 2))
-        return normalize(x, gamma.reshape(channels), beta.reshape(channels), axes=axes, eps=eps)
+        y = normalize(layout.look(x), layout.spread(gamma), layout.spread(beta), axes=layout.axes, eps=eps, centred=centred)
+        return y.reshape(x.shape)
 
     def rule(g: Any, _y: Any, x: Any, gamma: Any, beta: Any) -> Sequence[Any]:
         found = backward(_widened_copy(x), _widened_copy(gamma), _widened_copy(beta), eps, _widened_copy(g))

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..formulas import inverse_root
+
 _BLOCK = 1 << 21  # bytes of float64 scratch: of 128 KiB to 4 MiB, 2 MiB was as fast as any; small blocks pay NumPy's cost per call
 
 Float64 = NDArray[np.float64]
@@ -30,13 +32,13 @@ def serves(x: Any, *parameters: Any, axes: tuple[int, ...]) -> bool:
     )
 
 
-def forward(x: Any, gamma: Any, beta: Any, axes: tuple[int, ...], eps: float) -> Any:
+def forward(x: Any, gamma: Any, beta: Any, axes: tuple[int, ...], eps: float, centred: bool = True) -> Any:
     """y = gamma x_hat + beta."""
     rows, per_row = _rows(x, axes)
     scale, shift = per_row(gamma), per_row(beta)
     y = np.empty(rows.shape, x.dtype)
     for block, c, scratch in _blocks(rows):
-        r = _centre(rows[block], c, scratch, eps)
+        r = _centre(rows[block], c, scratch, eps, centred)
         c *= r if scale is None else r * scale[block]
         if shift is not None:
             c += shift[block]
@@ -44,7 +46,7 @@ def forward(x: Any, gamma: Any, beta: Any, axes: tuple[int, ...], eps: float) ->
     return y.reshape(x.shape)
 
 
-def backward(g: Any, x: Any, gamma: Any, axes: tuple[int, ...], eps: float) -> tuple[Any, Any, Any]:
+def backward(g: Any, x: Any, gamma: Any, axes: tuple[int, ...], eps: float, centred: bool = True) -> tuple[Any, Any, Any]:
     """(dx, dgamma, dbeta), the latter two summed over each slice, one number per row."""
     rows, per_row = _rows(x, axes)
     scale, g = per_row(gamma), g.reshape(rows.shape)
@@ -52,13 +54,14 @@ def backward(g: Any, x: Any, gamma: Any, axes: tuple[int, ...], eps: float) -> t
     dx = np.empty(rows.shape, x.dtype)
     dgamma, dbeta = np.empty((2, len(rows), 1))
     for block, c, scratch in _blocks(rows):
-        r = _centre(rows[block], c, scratch, eps)
+        r = _centre(rows[block], c, scratch, eps, centred)
         c *= r  # x_hat from here on
         dgamma[block] = _dot(g[block], c, scratch)
         dbeta[block] = np.sum(g[block], axis=1, keepdims=True, dtype=np.float64)
         c *= dgamma[block] / -m
         c += g[block]
-        c -= dbeta[block] / m
+        if centred:
+            c -= dbeta[block] / m
         c *= r if scale is None else r * scale[block]
         dx[block] = c
     statistics = (*x.shape[: x.ndim - len(axes)], *(1,) * len(axes))
@@ -87,12 +90,12 @@ def _blocks(rows: Any) -> Iterator[tuple[slice, Float64, Float64]]:
         yield slice(start, start + n), work[0, :n], work[1, :n]
 
 
-def _centre(rows: Any, c: Float64, scratch: Float64, eps: float) -> Float64:
+def _centre(rows: Any, c: Float64, scratch: Float64, eps: float, centred: bool) -> Float64:
     """Leave x - mu in ``c``, centred twice (see `formulas.centre`), and return r."""
     c[...] = rows
-    c -= np.mean(c, axis=1, keepdims=True)
-    c -= np.mean(c, axis=1, keepdims=True)
-    r: Float64 = 1 / np.sqrt(_dot(c, c, scratch) / c.shape[1] + eps)
+    for _ in range(2 if centred else 0):
+        c -= np.mean(c, axis=1, keepdims=True)
+    r: Float64 = inverse_root(_dot(c, c, scratch) / c.shape[1], eps)
     return r
 
 
