@@ -20,7 +20,7 @@ class _TrailingNorm(Norm):
         """Each position of the leading axes, over all of the trailing ones."""
         return layout.per_position(shape, self.normalized_shape)
 
-    def _check(self, x: Any) -> None:
+    def _check_trailing(self, x: Any) -> None:
         shape = self.normalized_shape
         if not isinstance(x, Tensor) or x.shape[-len(shape) :] != shape:
             refuse_rank(self, x, f"(..., {', '.join(map(str, shape))})")
@@ -59,7 +59,7 @@ class LayerNorm(_TrailingNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise; the output has the input's shape and dtype."""
-        self._check(input)
+        self._check_trailing(input)
         eps = self.epsilon(input.dtype)
         return functional.layer_norm(input, self.normalized_shape, self.weight, self.bias, eps, backward=self.backward)
 
@@ -103,5 +103,5 @@ class RMSNorm(_TrailingNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise; the output has the input's shape and dtype."""
-        self._check(input)
+        self._check_trailing(input)
         return functional.rms_norm(input, self.normalized_shape, self.weight, self.eps, backward=self.backward)

@@ -47,7 +47,7 @@ def test_without_a_mistake_it_is_the_closed_form(case):
 def test_without_a_mistake_it_is_autograd(kind, rng):
     layer = kind(3, eps=EPS, affine=True, dtype="float64", backward="autograd")
     layer.weight.data, layer.bias.data = rng.standard_normal((2, 3))
-    shape = (2, 3, 4, 3, 5)[: 2 + len(layer.axes(5))]
+    shape = (2, 3, 4, 3, 5)[: 2 + len(kind.spatial)]
     x, g = Tensor(rng.standard_normal(shape), requires_grad=True), rng.standard_normal(shape)
     right = grad(layer(x), (x, layer.weight, layer.bias), Tensor(g))
     for found, expected in zip(staged_backward(x.data, layer.weight.data, layer.bias.data, EPS, g), right, strict=True):
@@ -87,7 +87,7 @@ def test_a_mistake_touches_what_its_name_says(name, touched, case):
 
 @pytest.mark.parametrize("stages", [STAGES, *(STAGES | fault.stages for fault in FAULTS.values())], ids=["right", *FAULTS])
 def test_a_stage_uses_only_what_stands_above_it(stages):
-    known = {"x", "g", "gamma", "beta", "eps"}
+    known = {"x", "g", "gamma", "beta", "eps", "axes", "centred", "shared"}
     for name, stage in stages.items():
         assert set(inspect.signature(stage).parameters) <= known, name
         known.add(name)
