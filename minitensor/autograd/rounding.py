@@ -97,7 +97,9 @@ class Rounded:
             total = Rounded(total.value, total.bound + m // 8192 * _unit(np.float32) * magnitude)
         return Rounded(self.value.mean(axis=axis, keepdims=keepdims), (total / m).astype(self.dtype).bound)
 
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **params: Any) -> Rounded:
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **params: Any) -> Any:
+        if ufunc is np.equal and not params:  # of the values: what is chosen by it has a bound, the choice has none
+            return ufunc(*(x.value if isinstance(x, Rounded) else x for x in inputs))
         if method != "__call__" or params or ufunc not in _PROPAGATED:
             raise UnsupportedError(f"Rounded: no error bound is known for np.{ufunc.__name__}")
         value = ufunc(*(x.value if isinstance(x, Rounded) else x for x in inputs))
@@ -191,6 +193,12 @@ def _sqrt(value: Any, a: Rounded) -> Any:
     return np.where(path > 0, a.bound / np.where(path > 0, path, 1), np.sqrt(a.bound))
 
 
+def _where(condition: Any, a: Any, b: Any) -> Rounded:
+    dtype = np.result_type(*(x.dtype if isinstance(x, Rounded) else x for x in (a, b)))
+    one, other = _operand(a, dtype), _operand(b, dtype)
+    return Rounded(np.where(condition, one.value, other.value), np.where(condition, one.bound, other.bound))
+
+
 _PROPAGATED: dict[Any, Callable[..., Any]] = {
     np.add: lambda _value, a, b: a.bound + b.bound,
     np.subtract: lambda _value, a, b: a.bound + b.bound,
@@ -204,5 +212,6 @@ _FUNCTIONS: dict[Any, Callable[..., Rounded]] = {
     np.sum: lambda a, axis=None, keepdims=False: a.sum(axis, keepdims),
     np.mean: lambda a, axis=None, keepdims=False: a.mean(axis, keepdims),
     np.broadcast_to: lambda a, shape: Rounded(np.broadcast_to(a.value, shape), np.broadcast_to(a.bound, shape)),
+    np.where: _where,
     np.ones_like: lambda a: Rounded(np.ones_like(a.value)),
 }

@@ -36,6 +36,11 @@ def _count(x: Any, axes: Shape) -> int:
     return math.prod(x.shape[i] for i in axes)
 
 
+def _first_instance(v: Any, gamma: Any) -> Any:
+    """The first of the instances that share a gamma; all of v where no two do."""
+    return v[:1] if v.ndim > gamma.ndim or gamma.shape[0] == 1 else v
+
+
 # A name ending in _bar is the adjoint of that node: d loss / d node.
 STAGES: Stages = {
     "m": lambda x, axes: _count(x, axes),
@@ -219,7 +224,9 @@ FAULTS: dict[str, Fault] = {
         _fault("dgamma-with-gamma", "dgamma is multiplied by gamma", dgamma=lambda g, gamma, x_hat: g * gamma * x_hat),
         _fault("dgamma-averaged", "dgamma is a mean, not a sum", dgamma=lambda g, x_hat, shared: g * x_hat / shared),
         _fault("dgamma-batch-mean", "dgamma is averaged over the batch", dgamma=lambda g, x_hat, x: g * x_hat / x.shape[0]),
-        _fault("dgamma-first-instance", "dgamma is not summed over the batch", dgamma=lambda g, x_hat: (g * x_hat)[:1]),
+        _fault(
+            "dgamma-first-instance", "dgamma is not summed over the batch", dgamma=lambda g, x_hat, gamma: _first_instance(g * x_hat, gamma)
+        ),
         _fault("dbeta-averaged", "dbeta is a mean, not a sum", dbeta=lambda g, shared: g / shared),
         _fault("dbeta-with-gamma", "dbeta is multiplied by gamma", dbeta=lambda h: h),
         _fault(

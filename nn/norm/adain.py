@@ -27,8 +27,7 @@ class AdaIN(Module):
 
     def __init__(self, eps: float = 1e-5, *, backward: str | Callable[..., Any] = "analytic") -> None:
         super().__init__()
-        if not eps >= 0:
-            raise ValueError(f"AdaIN: eps must not be negative, got {eps}")
+        functional.check_options("AdaIN", eps, backward)
         self.eps, self.backward = eps, backward
 
     def forward(self, content: Tensor, style: Tensor) -> Tensor:

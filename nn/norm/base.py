@@ -6,14 +6,16 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+
 import minitensor as mt
 from minitensor import Tensor
 from minitensor.arrays import parse_device
-from minitensor.errors import ShapeError, describe
+from minitensor.errors import DTypeError, ShapeError, describe
 
 from ..module import Module
 from ..parameter import Parameter
-from . import formulas
+from . import formulas, functional
 from .layout import Layout, Shape
 
 
@@ -56,11 +58,12 @@ class Norm(Module):
             raise ShapeError(f"{type(self).__name__}: {name} is {expected}, but an input of shape {x.shape} has C = {channels}")
 
     def _set_up(
-        self, eps: float | None, backward: str | Callable[..., Any], shape: Shape, weight: bool, bias: bool, device: Any, dtype: Any
+        self, eps: float, backward: str | Callable[..., Any], shape: Shape, weight: bool, bias: bool, device: Any, dtype: Any
     ) -> dict[str, Any]:
-        """Check eps and make the parameters; returns where and in what dtype they were made."""
-        if eps is not None and not eps >= 0:
-            raise ValueError(f"{type(self).__name__}: eps must not be negative, got {eps}")
+        """Check eps, backward and dtype and make the parameters; returns where and in what dtype they were made."""
+        functional.check_options(type(self).__name__, eps, backward)
+        if dtype is not None and np.dtype(dtype).kind != "f":
+            raise DTypeError(f"{type(self).__name__}: dtype must be a floating one, got {np.dtype(dtype)}")
         self.eps, self.backward = eps, backward
         place: dict[str, Any] = {"dtype": dtype, "device": parse_device(device)}
         self.register_parameter("weight", Parameter(mt.ones(shape, **place)) if weight else None)

@@ -40,23 +40,26 @@ class _BatchNorm(TrackingNorm):
             layouts = " or ".join(f"(N, {', '.join(('C', *self.spatial[: rank - 2]))})" for rank in sorted(ranks))
             refuse_rank(self, input, layouts, f"; BatchNorm{fits} takes {input.ndim} axes" if fits else "")
         self._check_channels(input, input.shape[1], "num_features", self.num_features)
+        mean, var, counter = self.running_mean, self.running_var, self.num_batches_tracked
+        if self.training and not self.track_running_stats:  # switched off after the layer was made: they wait for eval mode
+            mean = var = counter = None
         momentum = 0.0 if self.momentum is None else self.momentum
-        if self.training and self.num_batches_tracked is not None and input.size:
-            count = self.num_batches_tracked.item() + 1
+        if self.training and counter is not None and input.size:
+            count = counter.item() + 1
             momentum = 1 / count if self.momentum is None else momentum
         y = functional.batch_norm(
             input,
-            self.running_mean,
-            self.running_var,
+            mean,
+            var,
             self.weight,
             self.bias,
-            training=self.training or self.running_mean is None,
+            training=self.training or mean is None,
             momentum=momentum,
             eps=self.epsilon(input.dtype),
             backward=self.backward,
         )
-        if self.training and self.num_batches_tracked is not None and input.size:
-            self.num_batches_tracked[...] = count
+        if self.training and counter is not None and input.size:
+            counter[...] = count
         return y
 
 

@@ -29,9 +29,9 @@ class InstanceNorm(Norm):
     def __init__(self, dims: int, eps: float = 1e-5, affine: bool = False, *, backward: str | Callable[..., Any] = "analytic") -> None:
         super().__init__()
         self.dims, self.affine = positive_int(self, "dims", dims), affine
+        self._set_up(eps, backward, (self.dims,), affine, affine, None, None)
         if not eps > 0:
             raise ValueError(f"InstanceNorm: eps must be positive, got {eps}")
-        self._set_up(eps, backward, (self.dims,), affine, affine, None, None)
 
     def layout(self, shape: Shape) -> Layout:
         """Each instance and channel by itself, the channels last."""
@@ -42,7 +42,7 @@ class InstanceNorm(Norm):
         if not isinstance(input, Tensor) or input.ndim < 3:
             refuse_rank(self, input, "(N, S..., C) with at least one spatial axis", "; InstanceNorm1d to 3d take the channels first")
         self._check_channels(input, input.shape[-1], "dims", self.dims)
-        check_input("InstanceNorm", input, self.epsilon(input.dtype))
+        check_input("InstanceNorm", input, self.epsilon(input.dtype), self.backward)
         where = self.layout(input.shape)
         return normalized(input, self.weight, self.bias, where, (self.dims,), self.epsilon(input.dtype), self.backward)
 

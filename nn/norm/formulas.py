@@ -41,7 +41,7 @@ def inverse_root(v: Any, eps: float) -> Any:
     """1 / sqrt(v + eps), and 0 where both are 0: a constant slice without eps has x_hat = 0, and no gradient."""
     if eps != 0:
         return 1 / np.sqrt(v + eps)
-    flat = v == 0
+    flat = np.equal(v, 0)
     return np.where(flat, 0, 1 / np.sqrt(np.where(flat, 1, v)))
 
 

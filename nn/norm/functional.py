@@ -21,6 +21,7 @@ from . import formulas, layout, primitives
 from .layout import Layout, Shape
 
 Way = str | Callable[..., Any]
+_NUMBERS = (int, float, np.number)
 
 
 def instance_norm(
@@ -37,7 +38,7 @@ def instance_norm(
 ) -> Tensor:
     """``y = (x - mu) / sqrt(v + eps) * weight + bias``, with the mean mu and biased variance v of each instance and channel.
 
-    Shapes: input (N, C, S...) with at least one spatial axis; ``weight`` and ``bias`` (C,), or (N, C): one style per instance, as
+    Shapes: input (N, C, S...) with more than one spatial element; ``weight`` and ``bias`` (C,), or (N, C): one style per instance, as
     StyleGAN and StarGAN v2 do with a style vector, and MUNIT by assigning. The running statistics have shape (C,). Statistics are taken
     from the input, or, without ``use_input_stats``, from the running ones. With both, running statistics move, in place, to
     ``(1 - momentum) old + momentum new``, where new is the mean over the batch of mu and of the *unbiased* variance, v m / (m - 1).
@@ -51,20 +52,17 @@ def instance_norm(
     >>> instance_norm(x)
     tensor([[[-1.2247,  0.    ,  1.2247]]])
     """
-    check_input("instance_norm", input, eps)
-    if input.ndim < 3:
-        raise ShapeError(f"instance_norm: (N, C, S...) with at least one spatial axis is needed, got shape {input.shape}")
+    check_input("instance_norm", input, eps, backward)
+    if input.ndim < 2:
+        raise ShapeError(f"instance_norm: (N, C, S...) is needed, got shape {input.shape}")
     n, c = input.shape[:2]
-    _check_shapes("instance_norm", input, [(c,), (n, c)], weight=weight, bias=bias)
-    _check_statistics("instance_norm", input, running_mean, running_var, use_input_stats)
-    if use_input_stats and math.prod(input.shape[2:]) == 1:
-        raise ShapeError(
-            f"instance_norm: each slice of an input of shape {input.shape} has one element, whose variance says nothing; more are needed"
-        )
+    _check_parameters("instance_norm", input, [(c,), (n, c)], weight=weight, bias=bias)
+    _check_statistics("instance_norm", input, running_mean, running_var, use_input_stats, momentum)
     where = layout.per_instance(input.shape)
     if not use_input_stats:
         return _fixed(input, running_mean, running_var, weight, bias, where, eps)
-    y = normalized(input, *(_per_row(p, where) for p in (weight, bias)), where, (c,), eps, backward)
+    check_slices("instance_norm", input.shape, where)
+    y = normalized(input, _per_row(weight, where), _per_row(bias, where), where, (c,), eps, backward)
     _move(running_mean, running_var, input, where, momentum)
     return y
 
@@ -84,8 +82,8 @@ def adaptive_instance_norm(content: Tensor, style: Tensor, eps: float = 1e-5, *,
     tensor([[[10., 20., 30.]]])
     """
     for name, picture in (("content", content), ("style", style)):
-        check_input("adaptive_instance_norm", picture, eps)
-        if picture.ndim < 3 or math.prod(picture.shape[2:]) == 1:
+        check_input("adaptive_instance_norm", picture, eps, backward)
+        if picture.ndim < 3 or math.prod(picture.shape[2:]) < 2:
             raise ShapeError(f"adaptive_instance_norm: {name} must be (N, C, S...) with more than one element, got shape {picture.shape}")
     if content.shape[:2] != style.shape[:2]:
         raise ShapeError(
@@ -94,7 +92,8 @@ def adaptive_instance_norm(content: Tensor, style: Tensor, eps: float = 1e-5, *,
         )
     wide, axes = formulas.widen(style), tuple(range(2, style.ndim))
     c = formulas.centre(wide, axes)
-    weight = np.sqrt(np.mean(c * c, axis=axes) + eps)
+    variance = np.mean(c * c, axis=axes) + eps
+    weight = variance * formulas.inverse_root(variance, 0)  # the root, with the derivative 0 where a constant style without eps has none
     return instance_norm(content, weight=weight, bias=np.mean(wide, axis=axes), eps=eps, backward=backward)
 
 
@@ -120,11 +119,11 @@ def batch_norm(
     >>> batch_norm(Tensor([[1.0], [2.0], [3.0]]), None, None, training=True).tolist()
     [[-1.2247...], [0.0], [1.2247...]]
     """
-    check_input("batch_norm", input, eps)
+    check_input("batch_norm", input, eps, backward)
     if input.ndim < 2:
         raise ShapeError(f"batch_norm: (N, C) or (N, C, S...) is needed, got shape {input.shape}")
-    _check_shapes("batch_norm", input, [input.shape[1:2]], weight=weight, bias=bias)
-    _check_statistics("batch_norm", input, running_mean, running_var, training)
+    _check_parameters("batch_norm", input, [input.shape[1:2]], weight=weight, bias=bias)
+    _check_statistics("batch_norm", input, running_mean, running_var, training, momentum)
     where = layout.per_channel(input.shape)
     if not training:
         return _fixed(input, running_mean, running_var, weight, bias, where, eps)
@@ -155,8 +154,8 @@ def layer_norm(
     >>> layer_norm(Tensor([[1.0, 2.0, 3.0]]), (3,))
     tensor([[-1.2247,  0.    ,  1.2247]])
     """
-    where = _over_trailing("layer_norm", input, normalized_shape, eps)
-    _check_shapes("layer_norm", input, [where.parameter], weight=weight, bias=bias)
+    where = _over_trailing("layer_norm", input, normalized_shape, eps, backward)
+    _check_parameters("layer_norm", input, [where.parameter], weight=weight, bias=bias)
     return normalized(input, weight, bias, where, where.parameter, eps, backward)
 
 
@@ -178,13 +177,15 @@ def group_norm(
     >>> group_norm(Tensor([[1.0, 2.0, 30.0, 20.0]]), 2)
     tensor([[-1.,  1.,  1., -1.]])
     """
-    check_input("group_norm", input, eps)
+    check_input("group_norm", input, eps, backward)
+    if not isinstance(num_groups, (int, np.integer)):
+        raise TypeError(f"group_norm: num_groups must be an int, got {num_groups!r}")
     if input.ndim < 2:
         raise ShapeError(f"group_norm: (N, C) or (N, C, S...) is needed, got shape {input.shape}")
     c = input.shape[1]
     if num_groups < 1 or c % num_groups:
         raise ShapeError(f"group_norm: C = {c} channels of an input of shape {input.shape} do not divide into num_groups = {num_groups}")
-    _check_shapes("group_norm", input, [(c,)], weight=weight, bias=bias)
+    _check_parameters("group_norm", input, [(c,)], weight=weight, bias=bias)
     where = layout.per_group(input.shape, num_groups)
     if where.m == 1 and input.shape[0] == 1:
         raise ShapeError(
@@ -209,16 +210,14 @@ def rms_norm(
     >>> rms_norm(Tensor([[3.0, 4.0]]), (2,), eps=0.0)
     tensor([[0.8485, 1.1314]])
     """
-    where = _over_trailing("rms_norm", input, normalized_shape, 0.0 if eps is None else eps)
-    _check_shapes("rms_norm", input, [where.parameter], weight=weight)
+    where = _over_trailing("rms_norm", input, normalized_shape, 0.0 if eps is None else eps, backward)
+    _check_parameters("rms_norm", input, [where.parameter], weight=weight)
     eps = formulas.default_eps(input.dtype) if eps is None else eps
     return normalized(input, weight, None, where, where.parameter, eps, backward, centred=False)
 
 
 def normalized(x: Tensor, weight: Any, bias: Any, where: Layout, own: Shape, eps: float, backward: Way, centred: bool = True) -> Tensor:
     """Normalise by the input's statistics; ``own`` is the shape of weight and bias in the layer."""
-    if backward not in ("analytic", "autograd") and not callable(backward):
-        raise ValueError(f"backward must be 'analytic', 'autograd' or a function, got {backward!r}")
     if x.size == 0:  # there are no statistics, and the affine part gives the output and the gradients their shapes
         return formulas.narrow(formulas.affine(where.look(x), where.spread(weight), where.spread(bias)), x).reshape(x.shape)  # type: ignore[no-any-return]
     if callable(backward):
@@ -230,7 +229,7 @@ def normalized(x: Tensor, weight: Any, bias: Any, where: Layout, own: Shape, eps
         beta = zeros(own, **like) if bias is None and centred else bias
         return primitives.normalize_with(backward, where, eps, centred)(x, gamma, beta)  # type: ignore[no-any-return]
     way = primitives.normalize if backward == "analytic" else formulas.normalize
-    y = way(where.look(x), where.spread(weight), where.spread(bias), axes=where.axes, eps=eps, centred=centred)
+    y: Tensor = way(where.look(x), where.spread(weight), where.spread(bias), axes=where.axes, eps=eps, centred=centred)
     return y if y.shape == x.shape else y.reshape(x.shape)
 
 
@@ -258,34 +257,57 @@ def _move(running_mean: Tensor | None, running_var: Tensor | None, x: Tensor, wh
             buffer[...] = (1 - momentum) * formulas.widen(buffer) + momentum * np.mean(new.reshape(-1, x.shape[1]), axis=0)
 
 
-def _over_trailing(name: str, x: Any, normalized_shape: Sequence[int], eps: float) -> Layout:
-    check_input(name, x, eps)
+def _over_trailing(name: str, x: Any, normalized_shape: Sequence[int], eps: float, backward: Way) -> Layout:
+    check_input(name, x, eps, backward)
+    if not isinstance(normalized_shape, (tuple, list)):
+        raise TypeError(f"{name}: normalized_shape must be a tuple of ints, got {normalized_shape!r}")
     shape = tuple(normalized_shape)
     if not shape or x.shape[-len(shape) :] != shape:
         raise ShapeError(f"{name}: the input must end in normalized_shape = {shape}, got shape {x.shape}")
     return layout.per_position(x.shape, shape)
 
 
-def check_input(name: str, x: Any, eps: float) -> None:
-    """Raise unless x is a floating Tensor and eps a number from 0 up."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name}: a Tensor is needed, got {describe(x)}; mt.tensor(array) makes one")
+def check_options(name: str, eps: Any, backward: Way) -> None:
+    """Raise unless eps is a number from 0 up, and backward one of the three ways."""
+    if not isinstance(eps, _NUMBERS):
+        raise TypeError(f"{name}: eps must be a number, got {eps!r}")
     if not eps >= 0:
         raise ValueError(f"{name}: eps must not be negative, got {eps}")
+    if backward not in ("analytic", "autograd") and not callable(backward):
+        raise ValueError(f"{name}: backward must be 'analytic', 'autograd' or a function, got {backward!r}")
+
+
+def check_input(name: str, x: Any, eps: float, backward: Way) -> None:
+    """Raise unless x is a floating Tensor, and as `check_options`."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: a Tensor is needed, got {describe(x)}; mt.tensor(array) makes one")
+    check_options(name, eps, backward)
     if x.dtype.kind != "f":
         raise DTypeError(f"{name}: floating numbers are needed, got {describe(x)}; use x.astype(mt.float32)")
 
 
-def _check_shapes(name: str, x: Tensor, shapes: Sequence[Shape], **parameters: Any) -> None:
+def check_slices(name: str, shape: Shape, where: Layout) -> None:
+    """Raise if a slice has one element; none at all is fine."""
+    if where.m == 1:
+        raise ShapeError(f"{name}: each slice of an input of shape {shape} has one element, whose variance says nothing; more are needed")
+
+
+def _check_parameters(name: str, x: Tensor, shapes: Sequence[Shape], **parameters: Any) -> None:
     for which, parameter in parameters.items():
-        if parameter is not None and parameter.shape not in shapes:
+        if parameter is None:
+            continue
+        if not isinstance(parameter, Tensor):
+            raise TypeError(f"{name}: {which} must be a Tensor, got {describe(parameter)}; mt.tensor(array) makes one")
+        if parameter.dtype.kind != "f":
+            raise DTypeError(f"{name}: {which} must be of floating numbers, got {describe(parameter)}")
+        if parameter.shape not in shapes:
             expected = " or ".join(map(str, shapes))
             raise ShapeError(f"{name}: {which} must have shape {expected} for an input of shape {x.shape}, got {parameter.shape}")
 
 
-def _check_statistics(name: str, x: Tensor, running_mean: Any, running_var: Any, from_input: bool) -> None:
+def _check_statistics(name: str, x: Tensor, running_mean: Any, running_var: Any, from_input: bool, momentum: Any) -> None:
     given = {"running_mean": running_mean, "running_var": running_var}
-    _check_shapes(name, x, [x.shape[1:2]], **given)
+    _check_parameters(name, x, [x.shape[1:2]], **given)
     for which, buffer in given.items():
         if buffer is not None and buffer.requires_grad:
             raise ValueError(f"{name}: {which} must not require grad: no gradient flows through running statistics")
@@ -294,3 +316,5 @@ def _check_statistics(name: str, x: Tensor, running_mean: Any, running_var: Any,
     if not from_input and running_mean is None:
         flag = "training" if name == "batch_norm" else "use_input_stats"
         raise ValueError(f"{name}: without {flag}, running_mean and running_var are needed")
+    if running_mean is not None and not isinstance(momentum, _NUMBERS):
+        raise TypeError(f"{name}: momentum must be a number, got {momentum!r}")

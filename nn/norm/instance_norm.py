@@ -35,14 +35,17 @@ class _InstanceNorm(TrackingNorm):
     def forward(self, input: Tensor) -> Tensor:
         """Normalise (N, C, ...) or, without a batch, (C, ...); the output has the input's shape and dtype."""
         self._check_channels(input, self._channels(input), "num_features", self.num_features)
-        x = input.reshape(self.layout(input.shape).view)
+        where, use_input_stats = self.layout(input.shape), self.training or not self.track_running_stats
+        if use_input_stats:
+            functional.check_slices(type(self).__name__, input.shape, where)
+        x = input.reshape(where.view)
         y = functional.instance_norm(
             x,
             self.running_mean,
             self.running_var,
             self.weight,
             self.bias,
-            use_input_stats=self.training or not self.track_running_stats,
+            use_input_stats=use_input_stats,
             momentum=0.0 if self.momentum is None else self.momentum,
             eps=self.epsilon(x.dtype),
             backward=self.backward,
@@ -84,8 +87,8 @@ class InstanceNorm2d(_InstanceNorm):
     also `AdaIN`. Beyond PyTorch, ``backward=`` says who differentiates (see `functional.instance_norm`).
 
     The output has the input's shape and dtype; parameters and running statistics have shape (num_features,). Constructing raises
-    `TypeError` or `ValueError` for a ``num_features`` that is no positive int or an ``eps`` below 0, `DeviceError` for a device that is
-    not there. Calling raises `ShapeError` for another rank, always for another channel count, and for slices of one element, and
+    `TypeError` or `ValueError` for a ``num_features`` that is no positive int or an ``eps`` below 0, `DTypeError` for a dtype that is not
+    floating, `DeviceError` for a device that is not there. Calling raises `ShapeError` for another rank, always for another channel count, and for slices of one element, and
     `DTypeError` for numbers that are not floating. Source: Ulyanov et al., arXiv 1607.08022; ``torch.nn.InstanceNorm2d``.
 
     >>> import minitensor as mt

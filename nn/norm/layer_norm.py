@@ -95,7 +95,8 @@ class RMSNorm(_TrailingNorm):
         super().__init__()
         self.normalized_shape = int_shape(self, "normalized_shape", normalized_shape)
         self.elementwise_affine = elementwise_affine
-        self._set_up(eps, backward, self.normalized_shape, elementwise_affine, False, device, dtype)
+        self._set_up(0.0 if eps is None else eps, backward, self.normalized_shape, elementwise_affine, False, device, dtype)
+        self.eps = eps
 
     def epsilon(self, dtype: Any) -> float:
         """What is added to the mean square of an input of this dtype."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
+
 import minitensor as mt
 from minitensor import Tensor
 
@@ -40,7 +42,7 @@ class _LazyInstanceNorm(_InstanceNorm):
         """Become the eager layer for the input's channel count, and normalise with that."""
         channels = self._channels(input)
         with mt.no_grad():  # a trial on a layer of its own: a bad input raises before anything here has changed
-            self._eager(channels)(input)
+            self._eager(channels).train(self.training)(input)
         self._become(channels)
         return self.forward(input)
 
@@ -62,18 +64,20 @@ class _LazyInstanceNorm(_InstanceNorm):
         """Take the eager layer's class and values; the Parameters stay the same objects, because an optimiser may hold them."""
         made = self._eager(channels)
         for name, parameter in self._parameters.items():
-            if isinstance(parameter, UninitializedParameter):
-                parameter.materialize(made._parameters[name])
+            values = made._parameters[name]
+            if isinstance(parameter, UninitializedParameter) and values is not None:
+                parameter.materialize(values)
         self._buffers.update(made._buffers)
         self.num_features = channels
         self.__class__ = self.eager  # type: ignore[assignment]
 
     def _adapt_state(self, state: dict[str, Any], prefix: str, version: int | None) -> list[str]:
         """Become the eager layer for the channel count of what is loaded, so that the layer is whole without a call."""
-        sizes = {len(state[prefix + name]) for name in ("weight", "bias", "running_mean", "running_var") if prefix + name in state}
-        if len(sizes) == 1 and sizes != {0}:
-            self._become(sizes.pop())
-        return super()._adapt_state(state, prefix, version)
+        shapes = {np.shape(state[prefix + name]) for name in ("weight", "bias", "running_mean", "running_var") if prefix + name in state}
+        shape: tuple[int, ...] = shapes.pop() if len(shapes) == 1 else ()
+        if len(shape) == 1 and shape != (0,):
+            self._become(shape[0])
+        return _InstanceNorm._adapt_state(self, state, prefix, version)  # super() would ask for the class that this was
 
 
 class LazyInstanceNorm1d(_LazyInstanceNorm):

@@ -65,6 +65,8 @@ normalize = _Normalize(formulas.normalize, _normalize, arity=3)
 
 def _widened_copy(value: Any) -> Any:
     """An array that a function of the user's may write into; a Tensor cannot be written into while it is recorded."""
+    if value is None:
+        return None
     wide = formulas.widen(value)
     return wide.copy() if wide is value and not isinstance(value, Tensor) else wide
 
@@ -82,8 +84,9 @@ def normalize_with(backward: Backward, layout: Layout, eps: float, centred: bool
         found = backward(_widened_copy(x), _widened_copy(gamma), _widened_copy(beta), eps, _widened_copy(g))
         if not isinstance(found, (tuple, list)) or len(found) != 3:
             raise ShapeError(f"{name}(x, gamma, beta, eps, dy) must return (dx, dgamma, dbeta), got {describe(found)}")
+        found = [None if value is None else cotangent for cotangent, value in zip(found, (x, gamma, beta), strict=True)]
         for label, cotangent, value in zip(("dx", "dgamma", "dbeta"), found, (x, gamma, beta), strict=True):
-            if np.shape(cotangent) != value.shape:
+            if value is not None and np.shape(cotangent) != value.shape:
                 raise ShapeError(f"{name}: {label} must have shape {value.shape}, got {np.shape(cotangent)}")
         return found
 

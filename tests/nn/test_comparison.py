@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from minitensor import Tensor, nn, no_grad
 from minitensor.errors import DTypeError, ShapeError
-from minitensor.nn import comparison
-from minitensor.nn.comparison import Comparison, Row, compare_backward, random_cotangent
-from minitensor.nn.derivation import FAULTS, staged_backward
+from minitensor.nn.comparison import Comparison, Row, compare, compare_backward, random_cotangent, subject
+from minitensor.nn.derivation import FAULTS, known_faults, staged_backward
+from minitensor.nn.norm.layout import per_instance
 
 KINDS = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 SPATIAL = {1: (9,), 2: (4, 5), 3: (2, 3, 4)}
@@ -85,7 +85,7 @@ def test_unbounded_roundings_are_not_held_against_the_layer():
 @pytest.mark.parametrize("seed", range(40))
 def test_slices_so_far_away_that_x_hat_is_unknown(seed, monkeypatch):
     """dbeta is known all the same, and so is the noise in its differences: |x_hat| is at most sqrt(m)."""
-    monkeypatch.setattr(comparison, "FAULTS", {"dbeta-averaged": FAULTS["dbeta-averaged"]})
+    monkeypatch.setattr(subject, "known_faults", lambda *_: {"dbeta-averaged": FAULTS["dbeta-averaged"]})
     rng = np.random.default_rng(seed)
     layer = nn.InstanceNorm2d(3, eps=1e-5, affine=True, dtype="float64")
     layer.weight.data, layer.bias.data = rng.uniform(0.5, 2, (2, 3))
@@ -245,12 +245,14 @@ def test_unseen_is_what_brute_force_says(case, monkeypatch):
     """A mistake is listed exactly when the comparison, with that mistake planted, finds nothing wrong."""
     spatial, of_layer, of_input, more = UNSEEN[case]
     x = input_of(spatial, **of_input)
-    result = compare_backward(layer_of(spatial, **of_layer), x, **more)
+    layer = layer_of(spatial, **of_layer)
+    mistakes = known_faults(layer, x.shape if x.ndim == spatial + 2 else (1, *x.shape))
+    result = compare_backward(layer, x, **more)
     assert all(row.ok for row in result.rows)
     planted = compare_backward(layer_of(spatial, backward=FAULTS["sign"].backward, **of_layer), x, **more)
     assert planted.unseen == result.unseen  # it does not depend on what is planted
-    monkeypatch.setattr(comparison, "FAULTS", {})  # the list is known: make it once only
-    found = {name: compare_backward(layer_of(spatial, backward=fault.backward, **of_layer), x, **more) for name, fault in FAULTS.items()}
+    monkeypatch.setattr(subject, "known_faults", lambda *_: {})  # the list is known: make it once only
+    found = {name: compare_backward(layer_of(spatial, backward=fault.backward, **of_layer), x, **more) for name, fault in mistakes.items()}
     assert result.unseen == tuple(name for name, each in found.items() if all(row.ok for row in each.rows))
     assert result.unseen == tuple(name for name, each in found.items() if all(row.ok for row in each.rows if row.opinion == "autograd"))
 
@@ -276,9 +278,9 @@ def test_tolerances_that_are_too_wide_see_nothing_and_say_so(monkeypatch):
     """The negative control: with tolerances a billion times wider, a mistake passes, and stands in the list of the unseen."""
     planted = layer_of(backward=FAULTS["unbiased"].backward)
     assert not compare_backward(planted, input_of())
-    honest = comparison._Experiment.bounds.func
+    honest = compare._Experiment.bounds.func
     wider = property(lambda trial: {way: {name: 1e13 * bound for name, bound in of.items()} for way, of in honest(trial).items()})
-    monkeypatch.setattr(comparison._Experiment, "bounds", wider)
+    monkeypatch.setattr(compare._Experiment, "bounds", wider)
     result = compare_backward(planted, input_of())
     assert all(row.ok for row in result.rows)
     assert "unbiased" in result.unseen
@@ -298,7 +300,7 @@ def test_random_cotangent_keeps_both_means_away_from_zero(dtype, seed):
     def means(g):
         return np.array([g.mean((2, 3)), (g * x_hat).mean((2, 3))]) / g.std()
 
-    drawn, plain = means(random_cotangent(x.astype(dtype), (2, 3), rng)), means(rng.standard_normal(x.shape))
+    drawn, plain = means(random_cotangent(x.astype(dtype), per_instance(x.shape), rng)), means(rng.standard_normal(x.shape))
     assert np.all(np.abs(drawn) > 0.25)
     assert np.all(np.abs(plain) < 0.1)  # negative control
     assert {-1, 1} == set(np.sign(drawn[0].flat)) == set(np.sign(drawn[1].flat))
@@ -307,9 +309,9 @@ def test_random_cotangent_keeps_both_means_away_from_zero(dtype, seed):
 
 def test_random_cotangent_of_a_large_float16_input_stays_in_range():
     x = np.random.default_rng(0).standard_normal((1, 1, 400, 500)).astype(np.float16)
-    g = random_cotangent(x, (2, 3), np.random.default_rng(1))
+    g = random_cotangent(x, per_instance(x.shape), np.random.default_rng(1))
     assert 0 < np.abs(g).sum() < np.finfo(np.float16).max
-    assert np.abs(random_cotangent(x.astype(np.float32), (2, 3), np.random.default_rng(1))).sum() > np.finfo(np.float16).max
+    assert np.abs(random_cotangent(x.astype(np.float32), per_instance(x.shape), np.random.default_rng(1))).sum() > np.finfo(np.float16).max
 
 
 def test_the_seed_of_the_input_may_be_the_seed_of_the_comparison():
@@ -378,7 +380,7 @@ def test_rows(right):
 def test_a_row_is_ok_up_to_its_whole_tolerance(used, ok):
     row = Row("dx", "autograd", 1.0, 1.0, 1.0, used, "")
     assert row.ok is ok
-    assert bool(Comparison("L", 0.1, (1,), "float64", 1e-16, 1, (row,))) is ok
+    assert bool(Comparison("L", 0.1, (1,), "float64", 1e-16, 1, (row,), 42)) is ok
 
 
 def test_str(right, wrong):
@@ -395,7 +397,7 @@ def test_str(right, wrong):
 
 
 def test_unseen_sentence(wrong):
-    one = Comparison("L", 0.1, (1,), "float64", 1e-16, 1, (), ("sign", "no-2"))
+    one = Comparison("L", 0.1, (1,), "float64", 1e-16, 1, (), len(FAULTS), ("sign", "no-2"))
     assert one.unseen_sentence() == f"2 of the {len(FAULTS)} known mistakes could NOT have shown on this input: sign, no-2."
 
 
