@@ -29,8 +29,16 @@ class UnsupportedError(TypeError):
     """NumPy has this function or keyword, but minitensor has no rule for it."""
 
 
+class StateDictError(RuntimeError):
+    """A state dict does not fit the module it was to be loaded into; the message lists everything that does not."""
+
+
 class MissingPackageError(ImportError):
     """An optional package is needed here and is not installed."""
+
+
+class CheckpointError(ValueError):
+    """A file is no checkpoint that can be loaded, or something cannot be kept in one."""
 
 
 class GradcheckError(RuntimeError):

@@ -1,0 +1,12 @@
+"""Why minitensor differs, where several tables give the same reason."""
+
+BACKWARD = "`backward` says who differentiates"
+EARLY = "a mistake is told when the layer is made"
+NAN = "the output would be nan"
+WRONG_DTYPE = "a TypeError is what a wrong dtype is here"
+WRONG_VALUE = "a bad argument is a ValueError here"
+WHOLE_SHAPE = "the whole shape tells more than the rank"
+WRONG_COUNT = "a wrong count is a mistake, whatever the flags"
+SHAPE_TOO = "the whole shape too"
+EMPTY = "an empty batch is no mistake"
+STYLES = "style networks give each instance its own"
