@@ -197,3 +197,7 @@ class ModuleDict(Module, MutableMapping[str, Module]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._modules)
+
+    def popitem(self) -> tuple[str, Module]:
+        """Take the last name and module out and return them, as a dict does; `KeyError` when there is none."""
+        return self._modules.popitem()  # type: ignore[return-value]

@@ -90,7 +90,7 @@ class Module:
         self.register_module(name, module)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        home = next((registry for registry in _REGISTRIES if name in self.__dict__.get(registry, ())), None)
+        home = _home(self, name)
         if isinstance(value, Parameter) or (isinstance(value, Module) and home != "_parameters"):
             registry = "_parameters" if isinstance(value, Parameter) else "_modules"
             _check(self, registry, name, value, type(self))  # what the instance has under this name makes room
@@ -109,20 +109,19 @@ class Module:
             )
 
     def __getattr__(self, name: str) -> Any:
-        for registry in _REGISTRIES:
-            found = self.__dict__.get(registry)
-            if found is not None and name in found:
-                return found[name]
+        home = _home(self, name)
+        if home is not None:
+            return self.__dict__[home][name]
         hint = "" if "_hooks" in self.__dict__ else "; its __init__ has not called super().__init__()"
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}", name=name, obj=self)
 
     def __delattr__(self, name: str) -> None:
-        for registry in _REGISTRIES:
-            if name in self.__dict__.get(registry, ()):
-                del self.__dict__[registry][name]
-                self._transient -= {name}
-                return
-        object.__delattr__(self, name)
+        home = _home(self, name)
+        if home is None:
+            object.__delattr__(self, name)
+        else:
+            del self.__dict__[home][name]
+            self._transient -= {name}
 
     def __dir__(self) -> list[str]:
         registered = {name for registry in _REGISTRIES for name in self.__dict__.get(registry, ()) if name.isidentifier()}
@@ -408,6 +407,15 @@ class Module:
             return f"{type(self).__name__}({extra})"
         lines = [*extra.splitlines(), *(child.replace("\n", "\n  ") for child in children)]
         return "\n  ".join([f"{type(self).__name__}(", *lines]) + "\n)"
+
+
+def _home(module: Module, name: str) -> str | None:
+    """The registry that has this name; none before ``super().__init__()``."""
+    attributes = module.__dict__
+    for registry in _REGISTRIES:
+        if name in attributes.get(registry, ()):
+            return registry
+    return None
 
 
 def _check(module: Module, registry: str, name: Any, value: Any, taken: Any) -> None:

@@ -141,9 +141,10 @@ class Optimizer:
 
     def _check(self, options: dict[str, Any]) -> None:
         """Refuse options that make no sense, with a `ValueError`."""
-        for name in {"lr", "momentum", "dampening", "weight_decay", "eps"} & options.keys():
-            if not isinstance(options[name], (int, float)) or not options[name] >= 0:  # nan is not
-                raise ValueError(f"{self._name}: {name} must be a number and not negative, got {options[name]!r}")
+        for name in ("lr", "momentum", "dampening", "weight_decay", "eps"):
+            value = options.get(name, 0)
+            if not isinstance(value, (int, float)) or not value >= 0:  # nan is not
+                raise ValueError(f"{self._name}: {name} must be a number and not negative, got {value!r}")
 
     def _options(self, group: dict[str, Any]) -> dict[str, Any]:
         return {name: _plain(group[name]) for name in self.defaults}
@@ -202,7 +203,7 @@ class Optimizer:
     def __repr__(self) -> str:
         lines = [f"{self._name} ("]
         for i, group in enumerate(self.param_groups):
-            lines += [f"Parameter Group {i}", *(f"    {key}: {group[key]}" for key in sorted(group.keys() - {"params", "param_names"}))]
+            lines += [f"Parameter Group {i}", *(f"    {key}: {group[key]}" for key in sorted(group.keys() - {"params"}))]
         return "\n".join([*lines, ")"])
 
 

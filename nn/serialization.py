@@ -151,7 +151,7 @@ def _decoded(place: str, dtype: str, shape: list[int], data: bytearray) -> np.nd
         raise CheckpointError(f"{place} is BOOL and has bytes other than 0 and 1")
     try:
         return array.reshape(shape)
-    except (ValueError, OverflowError) as error:  # more axes, or longer empty ones, than NumPy can count
+    except ValueError as error:  # more axes, or longer empty ones, than NumPy can count
         raise CheckpointError(f"{place} has a shape that NumPy has not: {error}") from error
 
 

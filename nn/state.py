@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,7 +19,7 @@ from .parameter import rebind
 if TYPE_CHECKING:
     from .module import Module
 
-SHOWN = 20  # names of one kind in a message; strict=False returns them all
+SHOWN = 20  # of one kind in a message; strict=False returns all names
 
 
 class StateDict(OrderedDict[str, Tensor]):
@@ -71,10 +71,10 @@ def load(module: Module, state: Any, strict: bool, assign: bool) -> Incompatible
                 arrays[name] = _fitting(given[name], own[name], assign)
             except (TypeError, ValueError, RuntimeError, BufferError) as error:
                 problems.append(f"{name!r}: {error}")
-        if problems or (strict and (missing or unexpected)):
-            names = _named_problems(missing, unexpected) if strict else []
+        names = _wrong_names(missing, unexpected) if strict else []
+        if names or problems:
             fixes = _likely_fixes(own, given, only_names=not problems)
-            raise StateDictError("\n  ".join([f"{who}: nothing was changed, because", *names, *problems, *fixes]))
+            raise StateDictError("\n  ".join([f"{who}: nothing was changed, because", *names, *_first(problems, str), *fixes]))
     for name, array in arrays.items():
         rebind(own[name], array)
         if assign:
@@ -150,21 +150,25 @@ def _array(value: Any) -> Array:
             array = imported_array(array) if hasattr(array, "__dlpack__") else np.array(array)
         return new_array(array, device=device_of(array))
     except TypeError as error:
-        raise TypeError(f"an array is needed, got {_told(value)} ({error})") from error
+        raise TypeError(f"{_told(value)} cannot be read as an array: {error}") from error
 
 
 def _told(value: Any) -> str:
     return f"a {type(value).__name__}" if isinstance(value, Mapping) else describe(value)
 
 
-def _named_problems(missing: list[str], unexpected: list[str]) -> list[str]:
-    near = {name: get_close_matches(name, missing, 1) for name in unexpected[:SHOWN]}
-    shown = {
-        "missing": [repr(name) for name in missing[:SHOWN]],
-        "unexpected": [f"{name!r} (did you mean {found[0]!r}?)" if found else repr(name) for name, found in near.items()],
-    }
-    more = {"missing": len(missing) - SHOWN, "unexpected": len(unexpected) - SHOWN}
-    return [f"{what}: {', '.join(names)}{f' and {more[what]} more' if more[what] > 0 else ''}" for what, names in shown.items() if names]
+def _wrong_names(missing: list[str], unexpected: list[str]) -> list[str]:
+    def guessed(name: str) -> str:
+        near = get_close_matches(name, missing, 1)
+        return f"{name!r} (did you mean {near[0]!r}?)" if near else repr(name)
+
+    lines = {"missing": _first(missing, repr), "unexpected": _first(unexpected, guessed)}
+    return [f"{what}: {', '.join(names)}" for what, names in lines.items() if names]
+
+
+def _first(told: list[str], show: Callable[[str], str]) -> list[str]:
+    """As many as one can read, and how many more there are."""
+    return [*map(show, told[:SHOWN]), *([f"and {len(told) - SHOWN} more"] if len(told) > SHOWN else [])]
 
 
 def _likely_fixes(own: Mapping[str, Any], given: Mapping[str, Any], only_names: bool) -> list[str]:

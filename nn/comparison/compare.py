@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import math
+import warnings
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from minitensor import Tensor, enable_grad, grad, no_grad
+from minitensor import Tensor, enable_grad, grad
 from minitensor.autograd import Rounded, complex_step, richardson
 from minitensor.errors import DTypeError, ShapeError, UnsupportedError, describe
 
@@ -43,18 +43,20 @@ def compare_backward(
     The analytic way is the layer's own backward (of a normalisation layer: the closed form, or a function given to it as ``backward=``);
     the other is autograd on the layer's ``formula(x, *parameters)``, its forward in plain NumPy. They share no rule at first order. A
     third opinion on the analytic gradients is numerical: directional derivatives by Richardson-extrapolated central differences and by
-    the complex step, in float64, from the formula alone. A layer of your own needs such a method, and may have any backward, for
-    instance a `minitensor.autograd.Function` in its ``forward``.
+    the complex step, in float64, from the formula alone. A layer of your own needs such a method, which takes the parameters in the
+    order of their registration, those of modules inside it too; its backward may be any, for instance a `minitensor.autograd.Function`
+    in its ``forward``.
 
     ``x`` is an array or Tensor of the layer's input shape; the layer's parameters are used as they are and nothing of the layer is
     changed. ``cotangent`` has the output's shape; by default it is drawn from ``seed``, as all directions are. Statistics are always
     taken from the input. A backward of your own that turns its Tensors into arrays (``np.asarray``) is compared without H u. Raises
-    what the layer raises for a bad input, `ShapeError` for an empty one, `DTypeError` for a dtype beyond float16, float32 and float64.
+    what the layer raises for a bad input, `ShapeError` for an empty one and where forward and formula differ in shape, `DTypeError` for
+    a dtype beyond float16, float32 and float64, `TypeError` for a layer without a formula or with one that takes other arguments.
 
     The tolerance of every element is computed, not chosen: both ways run once more on numbers that carry a bound of their rounding
     error (`minitensor.autograd.Rounded`), and the two bounds are added. Numerical opinions add their own error estimate. Where a layer
     of your own uses a function for which no such bound is known, 1,000 roundings of the largest value stand for it, and the table
-    says so.
+    says so; it also says when the complex step is left out, because a formula (with ``np.abs``, say) drops the imaginary part.
 
     >>> from minitensor import nn
     >>> rng = np.random.default_rng(1)
@@ -66,12 +68,10 @@ def compare_backward(
         raise DTypeError(f"compare_backward: float16, float32 or float64 is needed, got {describe(x)}; use x.astype(np.float64)")
     if x.size == 0:
         raise ShapeError(f"compare_backward: an input with elements is needed, got shape {x.shape}")
-    with no_grad():
-        y = copy.deepcopy(layer)(x)  # raises for a bad input; a copy, because the layer may track statistics
     subject = subject_of(layer, x)
     # Not default_rng(seed) alone: x is often drawn from that, and a cotangent proportional to x - mu makes dx vanish
     rng = np.random.default_rng([seed, *b"cotangent"])
-    g = subject.cotangent(x.detach().cpu().numpy(), y.shape, rng) if cotangent is None else np.asarray(cotangent)
+    g = subject.cotangent(x.detach().cpu().numpy(), subject.y.shape, rng) if cotangent is None else np.asarray(cotangent)
     trial = _Experiment(subject, x.detach(), Tensor(g, x.dtype, x.device), Tensor(rng.standard_normal(x.shape), x.dtype, x.device))
 
     progress("analytic backward")
@@ -80,29 +80,39 @@ def compare_backward(
     composed = trial.run(subject.composed)
     progress("rounding bounds of both ways")
     bounds = trial.both_bounds(composed)
-    unit = float(np.finfo(x.dtype).eps) / 2
+    if not trial.twice:
+        analytic.pop("H u", None)
     rows = [
-        _row(name, "autograd", one, composed[name], bounds[name], trial.origin(name, composed[name], bounds[name], unit))
+        _row(name, "autograd", one, composed[name], bounds[name], trial.origin(name, composed[name], bounds[name]))
         for name, one in analytic.items()
     ]
-    rows += _numerical_rows(trial, rng, analytic, composed, bounds, unit, progress)
+    rows += _numerical_rows(trial, rng, analytic, composed, bounds, progress)
     known, unseen = _unseen(trial, composed, bounds, progress)
-    note = f"Tolerances are assumed, because no bound is known: {trial.assumed}." if trial.assumed else ""
-    if trial.refused:
-        note = f"{note} H u was not compared, because the backward cannot be differentiated: {trial.refused}".strip()
     wrong = {row.quantity for row in rows if not row.ok}
     if wrong and wrong <= {"H u", "H u . v"}:
-        note = (
-            "The first derivatives are right and H u is not: the backward keeps something as a plain number on its way "
-            "(.detach(), float(), writing into an array), which its own derivative then lacks."
+        trial.notes.append(
+            "The first derivatives are right and H u is not: the backward keeps something as a plain number on its way (.detach(), "
+            "float(), writing into an array, a value of forward that is neither input nor output), which its own derivative then lacks."
         )
-    return Comparison(type(layer).__name__, subject.eps, x.shape, str(x.dtype), unit, subject.m, tuple(rows), known, tuple(unseen), note)
+    return Comparison(
+        type(layer).__name__,
+        subject.eps,
+        x.shape,
+        str(x.dtype),
+        trial.unit,
+        subject.m,
+        tuple(rows),
+        known,
+        tuple(unseen),
+        " ".join(trial.notes),
+    )
 
 
 def _unseen(trial: _Experiment, right: Bounds, bounds: Bounds, progress: Callable[[str], None]) -> tuple[int, list[str]]:
     """How many mistakes are known, and which of them could not have shown; where none are: gradients a tenth too large."""
     faults = trial.subject.faults(trial.x.shape)
     if not faults:
+        trial.notes.append("(What is known of any backward: a gradient may be a tenth too large.)")
         gradients = [name for name in right if name not in ("y", "H u")]
         return len(gradients), [f"{name} a tenth too large" for name in gradients if _within(1.1 * right[name], right[name], bounds[name])]
     unseen = []
@@ -118,12 +128,20 @@ class _Experiment:
 
     def __init__(self, subject: Subject, x: Tensor, g: Tensor, u: Tensor) -> None:
         self.subject, self.x, self.g, self.u = subject, x, g, u
-        self.refused: UnsupportedError | None = None  # why a backward of somebody's own could not be differentiated
-        self.assumed = ""  # why the rounding bounds are not known
+        self.unit = float(np.finfo(x.dtype).eps) / 2
+        self.notes: list[str] = []  # what was not done as usual, and why
+        self.twice = True  # whether all backwards could be differentiated again
+        self.assumed = False  # whether the rounding bounds are not known
 
     def run(self, forward: Forward) -> dict[str, Array]:
         """y, dx, the gradients of the parameters and H u; the first derivatives by the raw walk, H u through the traced one."""
-        return {name: value.cpu().numpy() for name, value in self._run(forward, lambda tensor: tensor).items()}
+        y, x, first = self._first(forward, _as_it_is)
+        try:
+            first |= self._second(y, x, _as_it_is)
+        except UnsupportedError as error:  # somebody's own backward that leaves the world of Tensors, as np.asarray(x) does
+            self.twice = False
+            self.notes.append(f"H u was not compared, because the backward cannot be differentiated: {error}.")
+        return {name: value.cpu().numpy() for name, value in first.items()}
 
     @cached_property
     def bounds(self) -> dict[str, Bounds]:
@@ -133,49 +151,42 @@ class _Experiment:
             return Tensor(Rounded(tensor.detach().cpu().numpy()), device="cpu")
 
         def run(forward: Forward) -> Bounds:
-            bounds = {name: value._array.bound for name, value in self._run(forward, lift).items()}
+            y, x, found = self._first(forward, lift)
+            found |= self._second(y, x, lift) if self.twice else {}
+            bounds = {name: value._array.bound for name, value in found.items()}
             return {name: np.where(np.isnan(bound), np.inf, bound) for name, bound in bounds.items()}  # 0 times inf: nothing is known
 
         return {"analytic": run(self.subject.closed_form), "autograd": run(self.subject.composed)}
 
     def both_bounds(self, right: dict[str, Array]) -> Bounds:
         """The sum of both ways' bounds; what `ASSUMED` roundings make, where a layer uses something that no bound is known for."""
-        refused = self.refused
         try:
             one, other = self.bounds.values()
-            return {name: one[name] + other[name] for name in right}
-        except (TypeError, KeyError) as error:
-            self.assumed, self.refused = str(error), refused
-            unit = float(np.finfo(self.x.dtype).eps) / 2
-            return {name: np.full(value.shape, ASSUMED * unit * float(np.max(np.abs(value), initial=0))) for name, value in right.items()}
+        except Exception as error:  # whatever a layer cannot do with these numbers, with plain ones it could
+            self.assumed = True
+            reason = str(error).rpartition("Rounded: ")[2]
+            self.notes.append(f"Tolerances are assumed, {ASSUMED:,} roundings of the largest value: {reason}.")
+            largest = {name: float(np.max(np.abs(value), initial=0)) for name, value in right.items()}
+            return {name: np.full(value.shape, ASSUMED * self.unit * largest[name]) for name, value in right.items()}
+        return {name: one.get(name, bound) + bound for name, bound in other.items()}
 
-    def origin(self, name: str, value: Array, bound: Array, unit: float) -> str:
+    def origin(self, name: str, value: Array, bound: Array) -> str:
         """Where a tolerance comes from, in words."""
         largest = float(np.max(np.abs(value.astype(np.float64))))
-        amplified = f"{float(np.max(bound)) / (unit * largest):.2g} u max|{name}|" if largest else f"{name} is 0"
+        amplified = f"{float(np.max(bound)) / (self.unit * largest):.2g} u max|{name}|" if largest else f"{name} is 0"
         return f"{'assumed' if self.assumed else 'roundings of both ways'}: {amplified}"
 
     def shows(self, forward: Forward, right: dict[str, Array], bounds: Bounds) -> bool:
         """Whether some element of some row would leave its tolerance with this forward, whose backward is wrong."""
         with np.errstate(all="ignore"):  # a wrong backward may well divide by 0
-            first = self._first(forward, lambda tensor: tensor)[2]
+            y, x, first = self._first(forward, _as_it_is)
             if any(not _within(value.cpu().numpy(), right[name], bounds[name]) for name, value in first.items()):
                 return True
-            return not _within(self.run(forward)["H u"], right["H u"], bounds["H u"])
-
-    def _run(self, forward: Forward, lift: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-        y, x, first = self._first(forward, lift)
-        try:
-            (dx,) = grad(y, x, lift(self.g), create_graph=True)
-        except UnsupportedError as error:  # somebody's own backward that leaves the world of Tensors, as np.asarray(x) does
-            self.refused = error
-            return {"y": y.detach(), **first}
-        assert dx is not None, "grad raises when y does not depend on x"
-        # A wrong backward of somebody's own may return a dx without x in it, and dx may be linear: H u is 0
-        (hessian_u,) = grad(dx, x, lift(self.u), allow_unused=True) if dx.requires_grad else (None,)
-        return {"y": y.detach(), **first, "H u": dx.detach() * 0 if hessian_u is None else hessian_u}
+            hessian_u = self._second(y, x, _as_it_is)["H u"]
+            return not _within(hessian_u.cpu().numpy(), right["H u"], bounds["H u"])
 
     def _first(self, forward: Forward, lift: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """y, x and all that takes no second walk; what y does not depend on has the gradient 0."""
         x = lift(self.x).detach()
         x.requires_grad = True
         parameters = {}
@@ -183,8 +194,20 @@ class _Experiment:
             lifted = lift(value)
             parameters[name] = Parameter(lifted, device=lifted.device)
         y = forward({"x": x, **parameters})
-        leaves = {"dx": x, **{f"d{name}": parameter for name, parameter in parameters.items()}}
-        return y, x, dict(zip(leaves, grad(y, list(leaves.values()), lift(self.g), retain_graph=True), strict=True))  # type: ignore[arg-type]
+        leaves = [x, *parameters.values()]
+        found = grad(y, leaves, lift(self.g), retain_graph=True, allow_unused=True) if y.requires_grad else [None] * len(leaves)
+        gradients = [leaf.detach() * 0 if g is None else g for leaf, g in zip(leaves, found, strict=True)]
+        return y, x, {"y": y.detach(), **dict(zip(("dx", *(f"d{name}" for name in parameters)), gradients, strict=True))}
+
+    def _second(self, y: Tensor, x: Tensor, lift: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        """H u: 0 where dx does not depend on x, because y is linear or a backward of somebody's own is wrong."""
+        (dx,) = grad(y, x, lift(self.g), create_graph=True, allow_unused=True) if y.requires_grad else (None,)
+        (hessian_u,) = grad(dx, x, lift(self.u), allow_unused=True) if dx is not None and dx.requires_grad else (None,)
+        return {"H u": x.detach() * 0 if hessian_u is None else hessian_u}
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def _within(one: Array, other: Array, tolerance: Array) -> bool:
@@ -208,7 +231,6 @@ def _numerical_rows(
     analytic: dict[str, Array],
     composed: dict[str, Array],
     bounds: dict[str, Array],
-    unit: float,
     progress: Callable[[str], None],
 ) -> list[Row]:
     """Directional derivatives of <g, y> along random directions, from the forward formula alone, in float64."""
@@ -226,20 +248,29 @@ def _numerical_rows(
         """A random direction v with the signs of the gradient, so that <gradient, v> does not cancel down to its rounding error."""
         return np.copysign(rng.standard_normal(composed[name].shape), composed[name]) * spread
 
-    def formula(values: dict[str, Any]) -> Array:
+    def weighted(values: dict[str, Any]) -> Any:
         kind = np.result_type(*values.values())
-        return subject.formula({name: value.astype(kind) for name, value in values.items()})
+        y = subject.formula({name: value.astype(kind) for name, value in values.items()})
+        return np.sum(g * (y.detach().numpy() if isinstance(y, Tensor) else y))  # a Tensor where a buffer of the layer is among them
 
     def loss(leaf: str, step: Any, v: Array) -> Any:
-        return np.sum(g * formula(leaves | {leaf: leaves[leaf] + step * v}))
+        return weighted(leaves | {leaf: leaves[leaf] + step * v})
+
+    def by_complex_step(f: Callable[[complex], Any]) -> float:
+        """nan where the formula drops the imaginary part on its way, and it shows."""
+        with warnings.catch_warnings(action="ignore", category=np.exceptions.ComplexWarning):
+            try:
+                return complex_step(f, h=TINY_STEP)
+            except UnsupportedError:
+                return math.nan
 
     def noise(weights: Array, bound: Array) -> float:
         """The rounding error of a weighted sum in float64. An infinite one says nothing and would drown the numbers: 0 stands for it."""
-        narrow = float(np.finfo(np.float64).eps) / 2 / unit  # from a bound in the input's dtype to one in float64
+        narrow = float(np.finfo(np.float64).eps) / 2 / trial.unit  # from a bound in the input's dtype to one in float64
         total = narrow * _along(np.abs(weights), bound)
         return total if math.isfinite(total) else 0.0
 
-    rows = []
+    rows, holomorphic = [], True
     for leaf in leaves:
         name = f"d{leaf}"
         v = along(name, spread if leaf == "x" else 1.0)
@@ -249,15 +280,20 @@ def _numerical_rows(
         origin = f"roundings of {name}, error bar {numerical.error:.0e}"
         rows.append(_row(f"{name} . v", "Richardson", found, numerical.value, slack + numerical.error, origin))
         progress(f"{name} by the complex step")
-        exact = complex_step(lambda z: loss(leaf, z, v), h=TINY_STEP)  # noqa: B023 - called at once
-        rows.append(_row(f"{name} . v", "complex step", found, exact, slack, f"roundings of {name}"))
+        exact, right = by_complex_step(lambda z: loss(leaf, z, v)), _along(composed[name], v)  # noqa: B023 - called at once
+        # Where autograd and the differences agree, and only the complex step does not, the formula drops the imaginary part unseen
+        if not subject.holomorphic and not abs(exact - right) <= slack and abs(numerical.value - right) <= slack + numerical.error:
+            trial.notes.append(f"The complex step of {name} is left out: the formula drops the imaginary part (np.abs, np.var, a cast).")
+            holomorphic = holomorphic and leaf != "x"
+        else:
+            rows.append(_row(f"{name} . v", "complex step", found, exact, slack, f"roundings of {name}"))
 
-    if "H u" not in analytic:
+    if "H u" not in analytic or not holomorphic:
         return rows
     progress("H u by Richardson on the complex step")
     v = along("H u", spread)
     second = richardson(
-        lambda t: complex_step(lambda z: np.sum(g * formula(leaves | {"x": leaves["x"] + t * v + z * u})), h=TINY_STEP),
+        lambda t: by_complex_step(lambda z: weighted(leaves | {"x": leaves["x"] + t * v + z * u})),
         noise=noise(u, bounds["dx"]),
     )
     found, slack = _along(analytic["H u"], v), _along(bounds["H u"], np.abs(v))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from html import escape
 from typing import Any
 
 from minitensor.tables import Table
@@ -89,13 +90,13 @@ class Comparison:
         )
 
     def unseen_sentence(self) -> str:
-        """Which known mistakes this input could not have shown, and why the second derivative was not compared, if it was not."""
-        known = self.known
-        sentence = f"{len(self.unseen)} of the {known} known mistakes could NOT have shown on this input: {', '.join(self.unseen)}."
+        """Which known mistakes this input could not have shown, and what was not done as usual."""
+        sentence = f"{len(self.unseen)} of the {self.known} known mistakes could NOT have shown on this input: {', '.join(self.unseen)}."
         if not self.unseen:
-            sentence = f"Each of the {known} known mistakes would have shown on this input."
-        if len(self.unseen) == known:
-            sentence = f"None of the {known} known mistakes could have shown on this input: the comparison proves nothing."
+            each = "The one known mistake" if self.known == 1 else f"Each of the {self.known} known mistakes"
+            sentence = f"{each} would have shown on this input."
+        if len(self.unseen) == self.known:
+            sentence = "No known mistake could have shown on this input: the comparison proves nothing."
         return f"{sentence} {self.note}".strip()
 
     @property
@@ -115,7 +116,7 @@ class Comparison:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"{self.table().to_html()}<p><b>{self.verdict()}</b> {self.unseen_sentence()}</p>"
+        return f"{self.table().to_html()}<p><b>{escape(self.verdict())}</b> {escape(self.unseen_sentence())}</p>"
 
     def to_dict(self) -> dict[str, Any]:
         """The same, for JSON, which has no nan and no inf: they become None."""

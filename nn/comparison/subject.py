@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable
 from functools import partial
@@ -10,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from minitensor import Tensor
+from minitensor import Tensor, enable_grad, grad, no_grad
+from minitensor.errors import ShapeError, describe
 
 from ..derivation.faults import known_faults
 from ..module import Module
@@ -26,20 +28,43 @@ class Subject:
     """A layer with a method ``formula(x, *parameters)``: its forward in plain NumPy, the parameters in the order of their registration.
 
     The layer's own backward is whatever its ``forward`` records: a `minitensor.autograd.Function`, a primitive, or plain operations.
+    ``y`` is its output for ``x``. Raises what the layer raises for a bad input, `TypeError` for a layer without a formula or with one
+    that takes other arguments, `ShapeError` when forward and formula differ in shape.
     """
 
     m: int | None = None  # the number of elements of a slice, where there are slices
     eps: float | None = None
+    holomorphic = False  # whether the formula is known to be one of complex numbers too
 
-    def __init__(self, layer: Module) -> None:
+    def __init__(self, layer: Module, x: Tensor) -> None:
         if not callable(getattr(layer, "formula", None)):
             raise TypeError(
                 f"compare_backward: {type(layer).__name__} has no formula: write a method formula(self, x, *parameters) that gives "
                 "the forward in plain NumPy, for autograd and numerical derivatives to run on"
             )
-        self.layer = copy.deepcopy(layer).train()
-        self.own_parameters = self.layer._parameters
-        self.symbols = {name: name for name in self.own_parameters}
+        self.layer = copy.deepcopy(layer)
+        with no_grad():
+            self.y = self.layer(x)  # before the parameters are looked at: lazy ones get their shapes from x
+        self.layer.train()
+        self.own_parameters = _parameters_of(self.layer)
+        self.symbols = {name: NAMES.get(name, name) if isinstance(layer, Norm) else name for name in self.own_parameters}
+        self._check_formula(x)
+
+    def _check_formula(self, x: Tensor) -> None:
+        name, names = type(self.layer).__name__, ", ".join(["x", *self.own_parameters])
+        try:
+            inspect.signature(self.layer.formula).bind(x, *self.own_parameters)
+        except TypeError as error:
+            raise TypeError(f"compare_backward: {name}.formula must take ({names}), one argument per parameter: {error}") from error
+        except ValueError:
+            pass  # a function written in C has no signature
+        with no_grad():
+            y = self.formula({"x": x, **self.parameters})
+        for method, value in (("forward", self.y), ("formula", y)):
+            if not isinstance(value, Tensor):
+                raise TypeError(f"compare_backward: {name}.{method} must give one Tensor for a Tensor, got {describe(value)}")
+        if y.shape != self.y.shape:
+            raise ShapeError(f"compare_backward: {name}.formula gives {describe(y)}, and its forward {describe(self.y)}")
 
     @property
     def parameters(self) -> dict[str, Tensor]:
@@ -64,9 +89,9 @@ class Subject:
 
     def _with(self, values: dict[str, Any], **changed: Any) -> Any:
         """The forward of the layer with these parameters, and attributes changed."""
-        layer = copy.copy(self.layer)
-        parameters = {name: values.get(self.symbols[name]) for name in self.own_parameters}
-        layer.__dict__.update(_parameters=parameters, **changed)
+        replaced = {id(own): values[self.symbols[name]] for name, own in self.own_parameters.items() if own is not None}
+        layer = copy.deepcopy(self.layer, replaced)  # what stands in the memo is not copied but taken from there, wherever it is held
+        layer.__dict__.update(changed)
         return layer(values["x"])
 
     def cotangent(self, x: Array, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
@@ -92,11 +117,11 @@ class NormSubject(Subject):
     layer: Norm
 
     def __init__(self, layer: Norm, x: Tensor) -> None:
-        super().__init__(layer)
+        super().__init__(layer, x)
+        self.x, self.holomorphic = x, type(layer).formula is Norm.formula
         self.layer.eps = self.eps = layer.epsilon(x.dtype)  # RMSNorm's depends on the dtype, and numerical derivatives use float64
         for name in self.layer._buffers:
             self.layer._buffers[name] = None
-        self.symbols = NAMES
         self.where: Layout = self.layer.layout(x.shape)
         self.m = self.where.m
 
@@ -122,14 +147,42 @@ class NormSubject(Subject):
         return 2 * math.sqrt(self.where.m) * largest
 
     def faults(self, shape: tuple[int, ...]) -> dict[str, Callable[[dict[str, Any]], Any]]:
-        """The layer with each of the mistakes that are known for it."""
+        """The layer with each of the mistakes that are known for it; none where a forward of somebody's own has its backward inside."""
+        if not self._hands_backward_on():
+            return {}
         known = known_faults(self.layer, shape)
         return {name: partial(self._with, backward=fault.of(self.layer)) for name, fault in known.items()}
+
+    def _hands_backward_on(self) -> bool:
+        """Whether the layer's forward differentiates as its attribute ``backward`` says."""
+        called = []
+
+        def backward(x: Any, gamma: Any, beta: Any, eps: float, dy: Any) -> Any:
+            called.append(eps)
+            return dy, gamma, beta
+
+        x = self.x.detach()
+        x.requires_grad = True
+        with enable_grad():
+            y = self._with({"x": x, **self.parameters}, backward=backward)
+        if y.requires_grad:
+            grad(y, x, y.detach(), allow_unused=True)
+        return bool(called)
 
 
 def subject_of(layer: Module, x: Tensor) -> Subject:
     """The layer as the comparison sees it."""
-    return NormSubject(layer, x) if isinstance(layer, Norm) else Subject(layer)
+    return NormSubject(layer, x) if isinstance(layer, Norm) else Subject(layer, x)
+
+
+def _parameters_of(layer: Module) -> dict[str, Any]:
+    """The parameters of a module and of all inside it by their dotted names, each once, None where one is registered as None."""
+    found: dict[str, Any] = {}
+    for prefix, module in layer.named_modules():
+        for name, value in module._parameters.items():
+            if value is None or not any(value is other for other in found.values()):
+                found[f"{prefix}.{name}" if prefix else name] = value
+    return found
 
 
 def random_cotangent(x: Array, where: Layout, rng: np.random.Generator, centred: bool = True) -> Array:

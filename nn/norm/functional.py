@@ -85,6 +85,11 @@ def adaptive_instance_norm(content: Tensor, style: Tensor, eps: float = 1e-5, *,
         check_input("adaptive_instance_norm", picture, eps, backward)
         if picture.ndim < 3 or math.prod(picture.shape[2:]) < 2:
             raise ShapeError(f"adaptive_instance_norm: {name} must be (N, C, S...) with more than one element, got shape {picture.shape}")
+    if callable(backward):
+        raise ValueError(
+            "adaptive_instance_norm: scale and shift differ from instance to instance, which a backward of your own is not made for; "
+            "give 'analytic' or 'autograd'"
+        )
     if content.shape[:2] != style.shape[:2]:
         raise ShapeError(
             f"adaptive_instance_norm: content and style must agree in (N, C), got shapes {content.shape} and {style.shape}; "

@@ -8,16 +8,6 @@ import numpy as np
 
 import minitensor as mt
 from minitensor import nn
-from minitensor.nn.containers import ModuleDict, ModuleList, Sequential
-
-OURS = SimpleNamespace(
-    nn=SimpleNamespace(Module=nn.Module, Parameter=nn.Parameter, Sequential=Sequential, ModuleList=ModuleList, ModuleDict=ModuleDict),
-    tensor=mt.tensor,
-    float64=np.float64,
-    ones=mt.ones,
-    zeros=mt.zeros,
-    grad=mt.grad,
-)
 
 
 def both(torch_says, program):
@@ -28,7 +18,7 @@ def both(torch_says, program):
         theirs = SimpleNamespace(grad=torch.autograd.grad, **{name: getattr(torch, name) for name in names})
         return np.frombuffer("\n".join(program(theirs)).encode(), np.uint8)  # a record holds numbers only
 
-    return bytes(torch_says(ask)).decode().split("\n"), "\n".join(program(OURS)).split("\n")
+    return bytes(torch_says(ask)).decode().split("\n"), "\n".join(program(mt)).split("\n")
 
 
 class Affine(nn.Module):

@@ -44,7 +44,7 @@ def trailing(k: int) -> Where:
 
 
 class Row(NamedTuple):
-    """A layer: its class, which is also PyTorch's name, the arguments that give its sizes, the shape of an input, and where its slices lie."""
+    """A layer: its class, named as in PyTorch, the arguments that give its sizes, the shape of an input, and where its slices lie."""
 
     kind: type[nn.Norm]
     sizes: tuple[Any, ...]
@@ -74,6 +74,11 @@ ROWS = {
 TRACKING = {name: row for name, row in ROWS.items() if name.startswith("Batch") or row.kind in (nn.InstanceNorm1d, nn.InstanceNorm2d)}
 
 
+def per_element(row: Row, values: Any) -> np.ndarray:
+    """Weights, biases or statistics as the elements of the input meet them."""
+    return np.array([values[row.where.parameter_of(i)] for i in np.ndindex(row.shape)]).reshape(row.shape)
+
+
 def flags(row: Row, parameters: str) -> dict[str, bool]:
     """The keywords for a layer with "weight and bias", "weight" or "nothing"."""
     switch = "elementwise_affine" if row.kind in (nn.LayerNorm, nn.RMSNorm) else "affine"
@@ -82,10 +87,10 @@ def flags(row: Row, parameters: str) -> dict[str, bool]:
     return {switch: parameters != "nothing", "bias": parameters == "weight and bias"}
 
 
-def made(row: Row, parameters: str = "weight and bias", dtype: Any = np.float64, **options: Any) -> Any:
-    """The layer, with the numbers of the table in its parameters."""
-    options = {"eps": EPS} | flags(row, parameters) | options
-    layer = row.kind(*row.sizes, **options).to(dtype)
+def made(row: Row, parameters: str = "weight and bias", dtype: Any = np.float64, backward: str = "analytic", **options: Any) -> Any:
+    """The layer, with the numbers of the table in its parameters; ``backward="own"`` is `own_backward`."""
+    layer = row.kind(*row.sizes, **{"eps": EPS} | flags(row, parameters) | options).to(dtype)
+    layer.backward = own_backward(layer) if backward == "own" else backward
     for name in ("weight", "bias"):
         if getattr(layer, name) is not None:
             getattr(layer, name).data = getattr(numbers(row), name)

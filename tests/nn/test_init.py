@@ -135,6 +135,21 @@ def test_trunc_normal_is_the_distribution_that_it_says(mean, std, a, b):
     assert fits(values, expected, math.sqrt(((x - expected) ** 2 * density).sum()))
 
 
+class Ends(np.random.Generator):
+    """Draws the two ends of its interval, which `numpy.random.Generator` all but never does."""
+
+    def uniform(self, low, high, size):
+        return np.array([low, high])
+
+
+@pytest.mark.parametrize(("a", "b"), [(-math.inf, math.inf), (-math.inf, 0), (0, math.inf), (20, math.inf)])
+def test_trunc_normal_is_finite_at_the_ends(a, b):
+    """Phi is 0 and 1 there, and its inverse infinite."""
+    ends = init.trunc_normal_(mt.zeros(2, dtype=np.float64), a=a, b=b, generator=Ends(np.random.PCG64())).numpy()
+    assert a <= ends.min() < ends.max() <= b
+    assert np.isfinite(ends).all()
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_trunc_normal_bounds_hold_in_the_dtype(dtype):
     values = drawn("trunc_normal_", 20_000, dtype, std=0.1, a=-0.1, b=0.1)

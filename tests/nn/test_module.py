@@ -7,12 +7,12 @@ import pickle
 
 import numpy as np
 import pytest
-from modules import OURS, Affine, Mixed, Pair, both, family
+from modules import Affine, Mixed, Pair, both, family
 
 import minitensor as mt
 from minitensor import nn
 from minitensor.errors import DeviceError, DTypeError, GraphError, UnsupportedError
-from minitensor.nn.containers import Sequential
+from minitensor.nn import Sequential
 
 # -- registration -----------------------------------------------------------------------------------------------------------------
 
@@ -215,7 +215,7 @@ def test_names_and_their_order_are_pytorchs(torch_says):
 
 
 def test_members_are_found_by_their_path():
-    top = family(OURS)
+    top = family(mt)
     assert top.get_submodule("") is top
     assert top.get_submodule("body.1") is top.again
     assert top.get_parameter("heads.one.weight") is top.heads["one"].weight
@@ -238,7 +238,7 @@ def test_members_are_found_by_their_path():
 )
 def test_a_path_that_leads_nowhere_is_told(kind, target, message):
     with pytest.raises(AttributeError, match=message):
-        getattr(family(OURS), f"get_{kind}")(target)
+        getattr(family(mt), f"get_{kind}")(target)
 
 
 # -- all at once ------------------------------------------------------------------------------------------------------------------
@@ -393,7 +393,7 @@ def test_copies_are_deep():
 
 
 def test_a_copy_shares_inside_and_not_outside():
-    top = family(OURS)
+    top = family(mt)
     twin = copy.deepcopy(top)
     assert twin.again is twin.body[1]
     assert twin.tied.weight is twin.again.weight

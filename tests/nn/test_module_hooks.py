@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from modules import OURS, Affine, both
+from modules import Affine, both
 
 import minitensor as mt
 from minitensor import nn
@@ -131,7 +131,7 @@ def test_backward_hooks_are_called_as_pytorch_calls_them(needs, replacing, creat
 
 def test_without_an_input_that_requires_grad_hooks_are_called_at_the_outputs():
     """PyTorch does the same, and warns."""
-    log = backward_log(OURS, (False, False))
+    log = backward_log(mt, (False, False))
     assert log == [
         "before ([6.0, -200.0], [8.0, 4.0])",
         "after (None, None) ([6.0, -200.0], [8.0, 4.0])",
@@ -140,7 +140,7 @@ def test_without_an_input_that_requires_grad_hooks_are_called_at_the_outputs():
 
 
 def test_an_output_that_nobody_used_has_a_cotangent_of_zeros():
-    two = two_outputs(OURS)
+    two = two_outputs(mt)
     seen = []
     two.register_full_backward_hook(lambda module, grad_input, grad_output: seen.append(shown(grad_output)))
     a = mt.tensor([1.0, 2.0], requires_grad=True)

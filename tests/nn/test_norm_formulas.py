@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import minitensor as mt
 from minitensor.autograd import richardson
+from minitensor.nn import functional
 from minitensor.nn.norm import formulas, primitives
 from minitensor.nn.norm.kernels import numpy_blocked
 from minitensor.primitive import primitive
@@ -41,9 +42,10 @@ def test_the_formula_is_the_definition(x, gamma, beta):
 
 @pytest.mark.parametrize("function", [primitives.standardize, primitives.rstd], ids=lambda f: f.name)
 @pytest.mark.parametrize("axes", [(2, 3), (0, 2, 3), (1,)], ids=str)
+@pytest.mark.parametrize("centred", [True, False])
 @pytest.mark.parametrize("check", [check_first, check_second])
-def test_the_two_primitives_are_differentiated_rightly(function, axes, check, x):
-    check(lambda t: function(t, axes=axes, eps=EPS), [x])
+def test_the_two_primitives_are_differentiated_rightly(function, axes, centred, check, x):
+    check(lambda t: function(t, axes=axes, eps=EPS, centred=centred), [x])
 
 
 @pytest.mark.parametrize("check", [check_first, check_second])
@@ -51,6 +53,35 @@ def test_the_fused_primitive_is_differentiated_rightly(check, x, gamma, beta, mo
     # Without the kernel both walks use the same expression, so that check_first may ask for identical numbers
     monkeypatch.setattr(numpy_blocked, "serves", lambda *_, **__: False)
     check(lambda *inputs: primitives.normalize(*inputs, axes=AXES, eps=EPS), [x, gamma, beta])
+
+
+@pytest.mark.parametrize("way", ["analytic", "autograd"])
+@pytest.mark.parametrize("fixed", [False, True], ids=["input statistics", "running statistics"])
+def test_the_double_backward_is_the_closed_form(way, fixed, x, gamma, rng):
+    """P = <u, dx> + <a, dgamma> + <b, dbeta> differentiated by g, gamma, x and beta, against the formulas derived on paper."""
+    g, u, a, b, mu, v = *rng.normal(size=(2, *SHAPE)), *rng.normal(size=(3, 3)), rng.uniform(0.5, 2, 3)
+    statistics = [mt.tensor(mu), mt.tensor(v)] if fixed else [None, None]
+    t, weight, bias, cotangent = leaves = [mt.tensor(each, requires_grad=True) for each in (x, gamma.ravel(), a, g)]
+    y = functional.instance_norm(t, *statistics, weight, bias, use_input_stats=not fixed, eps=EPS, backward=way)
+    first = mt.grad(y, leaves[:3], cotangent, create_graph=True)
+    found = mt.grad(first, [cotangent, weight, t, bias], [mt.tensor(each) for each in (u, a, b)], allow_unused=True)
+
+    def mean(values):
+        return values.mean(AXES, keepdims=True)
+
+    mu, v, a, b = (each.reshape(1, 3, 1, 1) for each in (mu, v, a, b))
+    r = 1 / np.sqrt(v + EPS) if fixed else formulas.rstd(x, AXES, EPS)
+    x_hat = (x - mu) * r if fixed else formulas.standardize(x, AXES, EPS)
+
+    def project(values):
+        return values if fixed else values - mean(values) - x_hat * mean(values * x_hat)
+
+    p, q, c = mean(u * x_hat), mean(g * x_hat), mean(u * g) - mean(u) * mean(g) - mean(u * x_hat) * mean(g * x_hat)
+    curved = 0 if fixed else gamma * r**2 * (c * x_hat + q * project(u) + p * project(g))
+    expected = gamma * r * project(u) + a * x_hat + b, (r * u * project(g)).sum((0, 2, 3)), a * r * project(g) - curved, None
+    assert found[3] is None or not found[3].numpy().any()
+    for one, other in zip(found[:3], expected[:3], strict=True):
+        np.testing.assert_allclose(one.numpy(), other, rtol=1e-11, atol=1e-12)
 
 
 def test_a_saved_statistic_would_be_caught(x):
@@ -89,26 +120,30 @@ def test_third_order_is_exact(x, rng):
     scaled=st.booleans(),
     shifted=st.booleans(),
     per_instance=st.booleans(),
+    centred=st.booleans(),
+    eps=st.sampled_from([EPS, 0.0]),
+    flat=st.booleans(),
     block=st.sampled_from([1, 1000, 1 << 20]),
     seed=st.integers(0, 9),
 )
-def test_the_kernel_equals_the_formulas(shape, dtype, scaled, shifted, per_instance, block, seed):
-    """Both directions, in float64 to rounding and in lower precision to one rounding of the result."""
+def test_the_kernel_equals_the_formulas(shape, dtype, scaled, shifted, per_instance, centred, eps, flat, block, seed):
+    """Both directions, in float64 to rounding and in lower precision to one rounding of the result; also where a slice is constant."""
     rng = np.random.default_rng(seed)
     axes = tuple(range(2, len(shape)))
     parameter = (shape[0] if per_instance else 1, shape[1], *(1,) * len(axes))
     x, g = (rng.normal(size=shape).astype(dtype) for _ in range(2))
+    x[0, 0] = x[0, 0] if not flat else 0.1 if centred else 0.0
     gamma = rng.uniform(-2, 2, parameter).astype(dtype) if scaled else None
     beta = rng.uniform(-2, 2, parameter).astype(dtype) if shifted else None
     assert numpy_blocked.serves(x, gamma, beta, axes=axes)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(numpy_blocked, "_BLOCK", block)
-        y = numpy_blocked.forward(x, gamma, beta, axes, EPS)
-        found = numpy_blocked.backward(g, x, gamma, axes, EPS)
+        y = numpy_blocked.forward(x, gamma, beta, axes, eps, centred)
+        found = numpy_blocked.backward(g, x, gamma, axes, eps, centred)
     wide = [None if a is None else a.astype(np.float64) for a in (x, gamma, beta, g)]
-    expected_y = formulas.normalize(*wide[:3], axes, EPS)
-    x_hat, r = formulas.standardize(wide[0], axes, EPS), formulas.rstd(wide[0], axes, EPS)
-    dx, *sums = formulas.normalize_backward(wide[3], x_hat, r, wide[1], axes)
+    expected_y = formulas.normalize(*wide[:3], axes, eps, centred)
+    x_hat, r = (f(wide[0], axes, eps, centred) for f in (formulas.standardize, formulas.rstd))
+    dx, *sums = formulas.normalize_backward(wide[3], x_hat, r, wide[1], axes, centred)
     rounding = 2 * float(np.finfo(dtype).eps)
     assert y.dtype == found[0].dtype == dtype
     np.testing.assert_allclose(y, expected_y, rtol=rounding, atol=rounding)
@@ -124,6 +159,9 @@ def test_the_kernel_declines_what_it_cannot_do():
     assert not numpy_blocked.serves(x.astype(complex), axes=(2,))
     assert not numpy_blocked.serves(x[:0], axes=(2,))
     assert not numpy_blocked.serves(x, np.zeros((1, 1, 4)), axes=(2,))
+    assert not numpy_blocked.serves(x.astype(np.longdouble), axes=(2,))
+    assert not numpy_blocked.serves(mt.tensor(x), axes=(2,))
+    assert not numpy_blocked.serves(x, mt.ones(1, 3, 1), axes=(2,))
 
 
 @pytest.mark.parametrize("way", ["analytic", "autograd"])
@@ -131,8 +169,6 @@ def test_the_kernel_declines_what_it_cannot_do():
 @pytest.mark.parametrize("m", [2, 48 * 48])
 def test_large_offsets_cost_no_digits(way, offset, m, rng):
     """y and dx of float32 input stay within a few roundings of an 80-bit reference, at any offset."""
-    from minitensor.nn import functional
-
     x = (offset + rng.normal(size=(1, 2, m))).astype(np.float32)
     g = rng.normal(size=x.shape).astype(np.float32)
     t = mt.tensor(x, requires_grad=True)

@@ -348,6 +348,7 @@ def test_loading_casts_to_the_parameters_dtype():
     w.grad = mt.ones(2)
     optimizer.step()
     assert optimizer.state[w]["step"] == 5
+    assert type(optimizer.state[w]["step"]) is int, "in float32 the powers of beta would be rounded"
     assert w.dtype == np.float32
 
 
@@ -411,6 +412,8 @@ def test_names():
     plain = Adam([mt.tensor(parameter.data, requires_grad=True) for parameter in parameters])
     plain.load_state_dict(state)
     assert plain.param_groups[0]["param_names"] == ["a", "b", "c"]
+    optimizer.load_state_dict(Adam(parameters).state_dict())
+    assert optimizer.param_groups[0]["param_names"] == ["a", "b", "c"], "names stay where the state has none"
     grouped = Adam([{"params": [("a", parameters[0])]}])
     grouped.add_param_group({"params": [("b", parameters[1])], "lr": 0.5})
     assert [group["param_names"] for group in grouped.param_groups] == [["a"], ["b"]]
@@ -426,9 +429,29 @@ def test_a_group_is_the_users_own_dict():
 
 
 def test_repr():
-    optimizer = SGD([{"params": mt.ones(1, requires_grad=True), "lr": 0.5}, {"params": [mt.ones(1, requires_grad=True)]}], lr=0.25)
-    options = "dampening: 0\n    lr: {}\n    maximize: False\n    momentum: 0\n    nesterov: False\n    weight_decay: 0"
-    assert repr(optimizer) == (f"SGD (\nParameter Group 0\n    {options.format(0.5)}\nParameter Group 1\n    {options.format(0.25)}\n)")
+    w, v = (mt.ones(1, requires_grad=True) for _ in range(2))
+    expected = """
+AdamW (
+Parameter Group 0
+    amsgrad: False
+    betas: (0.9, 0.999)
+    decoupled_weight_decay: True
+    eps: 1e-08
+    lr: 0.5
+    maximize: False
+    param_names: ['w']
+    weight_decay: 0.01
+Parameter Group 1
+    amsgrad: False
+    betas: (0.9, 0.999)
+    decoupled_weight_decay: True
+    eps: 1e-08
+    lr: 0.25
+    maximize: False
+    param_names: ['v']
+    weight_decay: 0.01
+)"""
+    assert repr(AdamW([{"params": [("w", w)], "lr": 0.5}, {"params": [("v", v)]}], lr=0.25)) == expected.lstrip()
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------------------------

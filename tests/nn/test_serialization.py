@@ -185,9 +185,13 @@ def test_a_plain_dict_has_no_versions(path):
     assert load(path)._metadata == {}
 
 
-@pytest.mark.parametrize(
-    "text", ["", "7", "[]", '{"a": "b"}', '{"a": {"version": 1}}', '{"a": true}', '{"a": 1, "a": 2}', "[" * 10**5, "9" * 5000], ids=repr
-)
+VERSIONS = {
+    "empty": "", "a number": "7", "a list": "[]", "text": '{"a": "b"}', "as in _metadata": '{"a": {"version": 1}}', "bool": '{"a": true}',
+    "a name twice": '{"a": 1, "a": 2}', "deep": "[" * 10**5, "long": "9" * 5000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", VERSIONS.values(), ids=VERSIONS)
 def test_versions_that_are_none(path, text):
     path.write_bytes(file({"__metadata__": {"minitensor.versions": text}}))
     with pytest.raises(CheckpointError, match="damaged"):

@@ -4,7 +4,8 @@ from . import channels_last, constructor, derivatives, dtypes, functions, lazy, 
 from .row import Row, Theme
 
 THEMES: tuple[Theme, ...] = (
-    constructor.theme,
+    constructor.defaults,
+    constructor.refused,
     shapes.ranks,
     shapes.channels,
     shapes.single,

@@ -98,9 +98,7 @@ def two_axes(lib: System) -> str:
     return run(lib, single(2, 3))
 
 
-@theme.row(
-    "channel count, 4 given and `dims=3`", "ValueError naming the whole shape and dims", WRONG_COUNT
-)
+@theme.row("channel count, 4 given and `dims=3`", "ValueError naming the whole shape and dims", WRONG_COUNT)
 def mismatch(lib: System) -> str:
     return run(lib, single(2, 5, 4))
 

@@ -49,7 +49,8 @@ def styled(lib: System, **given: np.ndarray) -> str:
 
 @theme.row(
     "arguments, order, defaults",
-    "input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-05, *, backward='analytic'",
+    "input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-05, *, "
+    "backward='analytic'",
     BACKWARD,
 )
 def arguments_of_the_function(lib: System) -> str:
@@ -71,9 +72,7 @@ def both(lib: System) -> str:
     return styled(lib, weight=noise(3, seed=2), bias=noise(3, seed=3))
 
 
-@theme.row(
-    "both of shape (N, C)", "y right, dweight right, dbias right", STYLES, lucid="shape (C,) only"
-)
+@theme.row("both of shape (N, C)", "y right, dweight right, dbias right", STYLES, lucid="shape (C,) only")
 def per_instance(lib: System) -> str:
     return styled(lib, weight=noise(2, 3, seed=2), bias=noise(2, 3, seed=3))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .constructor import NAMES, arguments, held
+from .constructor import NAMES, arguments, everything, held
 from .reasons import BACKWARD, NAN, SHAPE_TOO
 from .row import Theme
 from .seeing import listed, noise, numbers, outcome, shape
@@ -94,9 +94,7 @@ def first_call_unbatched_square(lib: System) -> str:
     return outcome(lambda: f"{numbers(lib.array(layer(lib.tensor(x)))[None], x[None])}; {layer_now(layer)}")
 
 
-@theme.row(
-    "first call with another rank", "ValueError naming the whole shape; LazyInstanceNorm2d of 0", STAYS_LAZY
-)
+@theme.row("first call with another rank", "ValueError naming the whole shape; LazyInstanceNorm2d of 0", STAYS_LAZY)
 def first_call_refused(lib: System) -> str:
     return called(lib, lib.nn.LazyInstanceNorm2d(), 3, 5)
 
@@ -122,21 +120,17 @@ def second_call(lib: System) -> str:
     return called(lib, layer, 2, 4, 4, 5)
 
 
-def state(lib: System) -> Any:
-    return lib.nn.InstanceNorm2d(3, affine=True, track_running_stats=True).state_dict()
-
-
 @theme.row("after `load_state_dict`", "InstanceNorm2d of 3, weight (3,)", TOLD, lucid="initialised")
 def after_loading(lib: System) -> str:
     layer = lib.nn.LazyInstanceNorm2d()
-    layer.load_state_dict(state(lib))
+    layer.load_state_dict(everything(lib).state_dict())
     return f"{layer_now(layer)}, weight {lib.array(layer.weight).shape}"
 
 
 @theme.row("first call after `load_state_dict`", "normalises; InstanceNorm2d of 3", TOLD, lucid="works")
 def first_call_after_loading(lib: System) -> str:
     layer = lib.nn.LazyInstanceNorm2d()
-    layer.load_state_dict(state(lib))
+    layer.load_state_dict(everything(lib).state_dict())
     return called(lib, layer, 2, 3, 4, 5)
 
 
@@ -144,7 +138,7 @@ def first_call_after_loading(lib: System) -> str:
     "after a `load_state_dict` that fails", "RuntimeError; then normalises; InstanceNorm2d of 4", "loading that fails changes nothing"
 )
 def after_failed_loading(lib: System) -> str:
-    layer, given = lib.nn.LazyInstanceNorm2d(), state(lib)
+    layer, given = lib.nn.LazyInstanceNorm2d(), everything(lib).state_dict()
     del given["bias"]
     return f"{outcome(lambda: layer.load_state_dict(given))}; then {called(lib, layer, 2, 4, 4, 5)}"
 

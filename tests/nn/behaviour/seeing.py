@@ -48,9 +48,9 @@ def noise(*sizes: int, dtype: str = "float64", seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=sizes).astype(dtype)
 
 
-def normalised(x: np.ndarray, eps: float = EPS, first: int = 2) -> np.ndarray:
-    """x_hat of (N, C, S...) in float64, scaled so that no square overflows; ``first`` is the first spatial axis."""
-    axes = tuple(range(first, x.ndim))
+def normalised(x: np.ndarray, eps: float = EPS) -> np.ndarray:
+    """x_hat of (N, C, S...) in float64."""
+    axes = tuple(range(2, x.ndim))
     x = x.astype(np.float64)
     c = x - x.mean(axes, keepdims=True)
     c -= c.mean(axes, keepdims=True)
@@ -58,7 +58,7 @@ def normalised(x: np.ndarray, eps: float = EPS, first: int = 2) -> np.ndarray:
 
 
 def numbers(y: np.ndarray, x: np.ndarray, running: tuple[float, float] = (0.0, 1.0)) -> str:
-    """Which numbers came out of a layer: y of (N, C, S...) or (C, S...) against the input."""
+    """Which numbers came out of a layer for an input (N, C, S...)."""
     if y.shape != x.shape:
         return f"an output of shape {y.shape}"
     if not y.size:
@@ -68,10 +68,7 @@ def numbers(y: np.ndarray, x: np.ndarray, running: tuple[float, float] = (0.0, 1
     if not y.any():
         return "zeros"
     mean, var = running
-    candidates = {
-        "normalises": normalised(x[None])[0] if x.ndim < 3 else normalised(x),
-        "uses the running statistics": (x - mean) / np.sqrt(var + EPS),
-    }
+    candidates = {"normalises": normalised(x), "uses the running statistics": (x - mean) / np.sqrt(var + EPS)}
     return next((name for name, expected in candidates.items() if np.allclose(y, expected, 1e-2, 1e-2)), "other numbers")
 
 

@@ -121,9 +121,7 @@ def mismatch(lib: System, affine: bool, track: bool) -> str:
     return outcome(lambda: run(lib, lib.nn.InstanceNorm2d(3, affine=affine, track_running_stats=track), x), naming)
 
 
-@channels.row(
-    "plain", "ValueError naming the whole shape and num_features", WRONG_COUNT, lucid="not checked"
-)
+@channels.row("plain", "ValueError naming the whole shape and num_features", WRONG_COUNT, lucid="not checked")
 def mismatch_plain(lib: System) -> str:
     return mismatch(lib, False, False)
 
@@ -133,16 +131,12 @@ def mismatch_affine(lib: System) -> str:
     return mismatch(lib, True, False)
 
 
-@channels.row(
-    "tracking", "ValueError naming the whole shape and num_features", WRONG_COUNT, lucid="not checked"
-)
+@channels.row("tracking", "ValueError naming the whole shape and num_features", WRONG_COUNT, lucid="not checked")
 def mismatch_tracking(lib: System) -> str:
     return mismatch(lib, False, True)
 
 
-@channels.row(
-    "affine, tracking", "ValueError naming the whole shape and num_features", SHAPE_TOO, lucid="fails by reshape or broadcast"
-)
+@channels.row("affine, tracking", "ValueError naming the whole shape and num_features", SHAPE_TOO, lucid="fails by reshape or broadcast")
 def mismatch_both(lib: System) -> str:
     return mismatch(lib, True, True)
 

@@ -76,9 +76,7 @@ def no_buffers_in_training(lib: System) -> str:
     return without_buffers(lib, True)
 
 
-@used.row(
-    "tracking, buffers set to None, eval", "ValueError naming running_mean and use_input_stats", WRONG_VALUE
-)
+@used.row("tracking, buffers set to None, eval", "ValueError naming running_mean and use_input_stats", WRONG_VALUE)
 def no_buffers_in_eval(lib: System) -> str:
     return without_buffers(lib, False)
 

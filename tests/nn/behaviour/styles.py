@@ -60,9 +60,7 @@ def bias_taken_away(lib: System) -> str:
     return outcome(call)
 
 
-@replaced.row(
-    "gradients to a style network, weight and bias (N, C)", "right", STYLES, lucid="shape (C,) only"
-)
+@replaced.row("gradients to a style network, weight and bias (N, C)", "right", STYLES, lucid="shape (C,) only")
 def to_a_network(lib: System) -> str:
     def call() -> str:
         w, z = lib.tensor(noise(6, 4, seed=2), requires_grad=True), noise(2, 4, seed=3)
