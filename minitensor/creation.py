@@ -135,7 +135,8 @@ def manual_seed(seed: int) -> None:
     _random = np.random.default_rng(seed)
 
 
-def _generator() -> np.random.Generator:
+def default_generator() -> np.random.Generator:
+    """What every draw without a generator of its own comes from; see `manual_seed`."""
     global _random
     _random = _random or np.random.default_rng()
     return _random
@@ -148,16 +149,16 @@ def _drawn(values: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
 
 def randn(*shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Standard normal numbers; the shape as a tuple or as arguments."""
-    return _drawn(_generator().standard_normal(unpacked(shape)), dtype, device, requires_grad)
+    return _drawn(default_generator().standard_normal(unpacked(shape)), dtype, device, requires_grad)
 
 
 def rand(*shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Uniform numbers in [0, 1); the shape as a tuple or as arguments."""
-    return _drawn(_generator().random(unpacked(shape)), dtype, device, requires_grad)
+    return _drawn(default_generator().random(unpacked(shape)), dtype, device, requires_grad)
 
 
 def randint(low: int, high: int, size: Any, dtype: Any = np.int64, device: Any = None) -> Tensor:
     """Uniform integers in [low, high)."""
     if np.dtype(dtype).kind not in "iu":
         raise DTypeError(f"randint: an integer dtype is needed, got {np.dtype(dtype)}")
-    return _drawn(_generator().integers(low, high, size), dtype, device, False)
+    return _drawn(default_generator().integers(low, high, size), dtype, device, False)

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from minitensor import Tensor
-from minitensor.creation import _generator as default_generator
+from minitensor.creation import default_generator
 from minitensor.errors import DTypeError, ShapeError, describe
 
 T = TypeVar("T", bound=Tensor)

@@ -51,8 +51,9 @@ class Optimizer:
     >>> SignDescent([w], lr=0.5).step(); w
     tensor([ 3.5, -2.5], requires_grad=True)
 
-    Raises `TypeError` for what is not an iterable of Tensors, `ValueError` for none, for one that is given twice, that does not require
-    grad or that an operation made, for names that only some have, and for options that make no sense.
+    A parameter without a gradient, such as a frozen one, is left as it is. Raises `TypeError` for what is not an iterable of Tensors,
+    `ValueError` for none, for one that is given twice or that an operation made, for names that only some have, and for options that
+    make no sense.
     """
 
     def __init__(self, params: Parameters, defaults: dict[str, Any]) -> None:
@@ -134,8 +135,6 @@ class Optimizer:
             raise TypeError(f"{label}: a Tensor is needed, got {describe(parameter)}")
         if not parameter.is_leaf:
             raise ValueError(f"{label} ({describe(parameter)}) was made by an operation; give the Tensor that it was made from")
-        if not parameter.requires_grad:
-            raise ValueError(f"{label} ({describe(parameter)}) does not require grad, so no step would move it; leave it out")
         if parameter in known:
             raise ValueError(f"{label} ({describe(parameter)}) was given before; a parameter belongs to one group, and once")
 

@@ -143,7 +143,7 @@ def _little_endian(name: Any, value: Any) -> np.ndarray[Any, Any]:
 def _decoded(place: str, dtype: str, shape: list[int], data: bytearray) -> np.ndarray[Any, Any]:
     """The array of one entry of the file."""
     if dtype not in _READ:
-        raise CheckpointError(f"{place} is {dtype}, which NumPy lacks or nn.save does not write; {', '.join(_READ)} can be read")
+        raise CheckpointError(f"{place} is {dtype}: convert it where it came from, to one of {', '.join(_READ)}")
     array: np.ndarray[Any, Any] = np.frombuffer(data, _READ[dtype])
     if dtype == "BF16":
         array = (array.astype("<u4") << 16).view("<f4")

@@ -373,7 +373,7 @@ def test_damaged_files(path, data):
 def test_dtypes_that_numpy_lacks(path, dtype):
     bits = {"F4": 4, "C64": 64}.get(dtype, 8)
     path.write_bytes(file({"good": F32, "odd.weight": entry(dtype, [2], 4, 4 + bits // 4)}, bytes(4 + bits // 4)))
-    with pytest.raises(CheckpointError, match=f"'odd.weight' is {dtype}, which NumPy lacks or nn.save does not write; BOOL, .* BF16 can"):
+    with pytest.raises(CheckpointError, match=f"'odd.weight' is {dtype}: convert it where it came from, to one of BOOL, .* BF16"):
         load(path)
 
 
