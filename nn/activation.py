@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 import minitensor as mt
 from minitensor import Tensor
 
-from . import init
-from .functional import activation as functional
+from . import functional, init
 from .functional.activation import named_axis
 from .module import Module
 from .norm.base import positive_int

@@ -9,16 +9,19 @@ from typing import Any, ClassVar
 
 from minitensor import Tensor
 
-from .functional import loss as functional
+from . import functional
+from .functional.loss import REDUCTIONS, check_reduction
 from .module import Module
 
 
 class _Loss(Module):
-    reductions: ClassVar[tuple[str, ...]] = functional.REDUCTIONS
+    """What losses share: the reduction, checked, and weights as buffers."""
+
+    reductions: ClassVar[tuple[str, ...]] = REDUCTIONS
 
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__()
-        functional.check_reduction(type(self).__name__, reduction, self.reductions)
+        check_reduction(type(self).__name__, reduction, self.reductions)
         self.reduction = reduction
 
     def _keep(self, name: str, weight: Any) -> None:
@@ -120,7 +123,7 @@ class KLDivLoss(_Loss):
     tensor(0.6931)
     """
 
-    reductions = (*functional.REDUCTIONS, "batchmean")
+    reductions = (*REDUCTIONS, "batchmean")
 
     def __init__(self, reduction: str = "mean", log_target: bool = False) -> None:
         super().__init__(reduction)

@@ -121,7 +121,6 @@ class Module:
             object.__delattr__(self, name)
         else:
             del self.__dict__[home][name]
-            self._transient -= {name}
 
     def __dir__(self) -> list[str]:
         registered = {name for registry in _REGISTRIES for name in self.__dict__.get(registry, ()) if name.isidentifier()}

@@ -70,7 +70,7 @@ def save(state: Module | Mapping[str, Any], path: str | os.PathLike[str], metada
     metadata = {} if metadata is None else metadata
     if not isinstance(metadata, Mapping) or not all(isinstance(text, str) for item in metadata.items() for text in item):
         raise TypeError(f"save: metadata are strings by name, got {metadata!r}; json.dumps makes a string of most values")
-    versions = {module: told["version"] for module, told in getattr(values, "_metadata", {}).items() if "version" in told}
+    versions = {module: told["version"] for module, told in getattr(values, "_metadata", {}).items()}
     header = {**metadata, _VERSIONS: json.dumps(versions)} if versions else dict(metadata)
     try:
         data = package.numpy.save({name: _little_endian(name, value) for name, value in values.items()}, header or None)

@@ -112,7 +112,7 @@ def _unseen(trial: _Experiment, right: Bounds, bounds: Bounds, progress: Callabl
     """How many mistakes are known, and which of them could not have shown; where none are: gradients a tenth too large."""
     faults = trial.subject.faults(trial.x.shape)
     if not faults:
-        trial.notes.append("(What is known of any backward: a gradient may be a tenth too large.)")
+        trial.notes.insert(0, "Known of any layer: a gradient a tenth too large.")
         gradients = [name for name in right if name not in ("y", "H u")]
         return len(gradients), [f"{name} a tenth too large" for name in gradients if _within(1.1 * right[name], right[name], bounds[name])]
     unseen = []
@@ -167,6 +167,10 @@ class _Experiment:
             reason = str(error).rpartition("Rounded: ")[2]
             self.notes.append(f"Tolerances are assumed, {ASSUMED:,} roundings of the largest value: {reason}.")
             largest = {name: float(np.max(np.abs(value), initial=0)) for name, value in right.items()}
+            if "H u" in right:  # may be 0, and is a sum of terms of this size
+                largest["H u"] = max(
+                    largest["H u"], largest["dx"] / float(np.max(self.subject.spread(self.x.cpu().numpy().astype(np.float64))))
+                )
             return {name: np.full(value.shape, ASSUMED * self.unit * largest[name]) for name, value in right.items()}
         return {name: one.get(name, bound) + bound for name, bound in other.items()}
 
@@ -182,8 +186,7 @@ class _Experiment:
             y, x, first = self._first(forward, _as_it_is)
             if any(not _within(value.cpu().numpy(), right[name], bounds[name]) for name, value in first.items()):
                 return True
-            hessian_u = self._second(y, x, _as_it_is)["H u"]
-            return not _within(hessian_u.cpu().numpy(), right["H u"], bounds["H u"])
+            return self.twice and not _within(self._second(y, x, _as_it_is)["H u"].cpu().numpy(), right["H u"], bounds["H u"])
 
     def _first(self, forward: Forward, lift: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """y, x and all that takes no second walk; what y does not depend on has the gradient 0."""

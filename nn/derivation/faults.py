@@ -115,9 +115,15 @@ def staged_backward(
         "shared": x.size // gamma.size,  # how many elements one gamma scales
     }
     for name, stage in {**STAGES, **(replaced or {})}.items():
-        known[name] = stage(*(known[parameter] for parameter in inspect.signature(stage).parameters))
+        known[name] = stage(*(known[read] for read in _reads(stage)))
     dgamma, dbeta = (_onto(known["gamma"], known[name]).reshape(gamma.shape) for name in ("dgamma", "dbeta"))
     return known["dx"].reshape(x.shape), dgamma, None if beta is None else dbeta
+
+
+@cache  # a signature takes longer to make than a stage to run
+def _reads(stage: Stage) -> tuple[str, ...]:
+    """The names of what a stage uses."""
+    return tuple(inspect.signature(stage).parameters)
 
 
 def _onto(parameter: Any, v: Any) -> Any:

@@ -51,9 +51,10 @@ def _reduced(name: str, losses: Tensor, reduction: str, dtype: Any, share: Tenso
 
 
 def _beside(name: str, input: Tensor, what: str, other: Any) -> Tensor:
-    """A target or weight as a Tensor on the input's device."""
+    """A target or weight as a Tensor on the input's device; Python floats take the input's dtype."""
     if not isinstance(other, Tensor):
-        return Tensor(other, device=input.device)
+        given = Tensor(other, device=input.device)
+        return given if hasattr(other, "dtype") or given.dtype.kind != "f" else Tensor(other, input.dtype, input.device)
     if other.device != input.device:
         raise DeviceError(f"{name}: input is on {input.device!r}, {what} on {other.device!r}; move one of them with .to(device)")
     return other
@@ -81,6 +82,11 @@ def _weights(name: str, input: Tensor, weight: Any, what: str = "weight") -> Ten
     return weights
 
 
+def _scaled(name: str, values: Tensor, input: Tensor, weight: Any, what: str = "weight") -> Tensor:
+    """The values times their weights, if there are any."""
+    return values if weight is None else _weights(name, input, weight, what) * values
+
+
 # -- of numbers -----------------------------------------------------------------------------------------------------------------------
 
 
@@ -106,10 +112,9 @@ def l1_loss(input: Tensor, target: Any, reduction: str = "mean", weight: Any = N
 
 
 def _weighted(name: str, losses: Tensor, reduction: str, input: Tensor, weight: Any) -> Tensor:
-    if weight is None:
-        return _reduced(name, losses, reduction, input.dtype)
-    weights = _weights(name, input, weight)
-    return _reduced(name, weights * losses, reduction, input.dtype, weights.sum())
+    """As `_reduced`, but the mean is that of the weighted elements."""
+    share = None if weight is None else _weights(name, input, weight).sum()
+    return _reduced(name, _scaled(name, losses, input, weight), reduction, input.dtype, share)
 
 
 def huber_loss(input: Tensor, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None) -> Tensor:
@@ -124,9 +129,7 @@ def huber_loss(input: Tensor, target: Any, reduction: str = "mean", delta: float
     if not delta > 0:
         raise ValueError(f"huber_loss: delta must be positive, got {delta}")
     x, t = _pair("huber_loss", input, target)
-    losses = _huber(x - t, delta)
-    losses = losses if weight is None else _weights("huber_loss", input, weight) * losses
-    return _reduced("huber_loss", losses, reduction, input.dtype)
+    return _reduced("huber_loss", _scaled("huber_loss", _huber(x - t, delta), input, weight), reduction, input.dtype)
 
 
 def _huber(d: Tensor, delta: float) -> Tensor:
@@ -165,13 +168,13 @@ def _bce(x: Any, t: Any) -> Any:
     return -(t * log_x + (1 - t) * log_1_x)
 
 
-def _to_target(g: Any, _y: Any, x: Any, _t: Any) -> Any:
+def _bce_to_target(g: Any, _y: Any, x: Any, _t: Any) -> Any:
     log_x, log_1_x = _logs(x)
     return g * (log_1_x - log_x)
 
 
 # A primitive, because the derivative of a logarithm that is cut off would be 0 where the loss is largest; 1e-12 is PyTorch's
-bce: OnTensors = primitive(_bce, lambda g, _y, x, t: g * (x - t) / np.maximum(x * (1 - x), 1e-12), _to_target)
+bce: OnTensors = primitive(_bce, lambda g, _y, x, t: g * (x - t) / np.maximum(x * (1 - x), 1e-12), _bce_to_target)
 
 
 def binary_cross_entropy(input: Tensor, target: Any, weight: Any = None, reduction: str = "mean") -> Tensor:
@@ -183,16 +186,15 @@ def binary_cross_entropy(input: Tensor, target: Any, weight: Any = None, reducti
     >>> binary_cross_entropy(Tensor([0.5, 0.9, 0.0]), [1, 1, 1], reduction="none")
     tensor([  0.6931,   0.1054, 100.    ])
     """
-    x, t = _pair("binary_cross_entropy", input, target)
+    name = "binary_cross_entropy"
+    x, t = _pair(name, input, target)
     for what, p in (("input", x), ("target", t)):
         if not np.all((p >= 0) & (p <= 1)):
             raise ValueError(
-                f"binary_cross_entropy: {what} must be between 0 and 1, got {float(p.min())} to {float(p.max())}; "
-                "logits are for binary_cross_entropy_with_logits"
+                f"{name}: {what} must be between 0 and 1, got {float(p.min())} to {float(p.max())}; "
+                "binary_cross_entropy_with_logits takes logits"
             )
-    losses = bce(x, t)
-    losses = losses if weight is None else _weights("binary_cross_entropy", input, weight) * losses
-    return _reduced("binary_cross_entropy", losses, reduction, input.dtype)
+    return _reduced(name, _scaled(name, bce(x, t), input, weight), reduction, input.dtype)
 
 
 def binary_cross_entropy_with_logits(
@@ -207,10 +209,8 @@ def binary_cross_entropy_with_logits(
     """
     name = "binary_cross_entropy_with_logits"
     x, t = _pair(name, input, target)
-    positive = t if pos_weight is None else _weights(name, input, pos_weight, "pos_weight") * t
-    losses = positive * log1pexp(-x) + (1 - t) * log1pexp(x)
-    losses = losses if weight is None else _weights(name, input, weight) * losses
-    return _reduced(name, losses, reduction, input.dtype)
+    losses = _scaled(name, t, input, pos_weight, "pos_weight") * log1pexp(-x) + (1 - t) * log1pexp(x)
+    return _reduced(name, _scaled(name, losses, input, weight), reduction, input.dtype)
 
 
 def kl_div(input: Tensor, target: Any, reduction: str = "mean", log_target: bool = False) -> Tensor:

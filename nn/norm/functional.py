@@ -3,6 +3,7 @@
 Every function takes ``backward=``, which says who differentiates: ``"analytic"``, the closed form of `minitensor.nn.norm.formulas`;
 ``"autograd"``, the rules of mean, subtraction, multiplication, sqrt and division alone; or your own,
 ``(x, gamma, beta, eps, dy) -> (dx, dgamma, dbeta)`` in NumPy, all arrays in the shapes in which the function took them.
+By running statistics y is an affine map of x, which is differentiated the same whatever ``backward`` says.
 float16 and float32 are computed in float64 and rounded once, to the input's dtype.
 """
 
@@ -45,8 +46,9 @@ def instance_norm(
     An empty input gives an empty output, and moves nothing. Where v and eps are both 0, y is the bias, and no gradient reaches x.
 
     With the closed form, dx = r (h - mean(h) - x_hat mean(h x_hat)), h = weight g and r = 1 / sqrt(v + eps). Raises `ShapeError` for a
-    rank, channel count or slice of one element that cannot be normalised, `DTypeError` for numbers that are not floating, `ValueError`
-    for one running statistic without the other. Source: Ulyanov et al., arXiv 1607.08022; ``torch.nn.functional.instance_norm``.
+    rank, channel count or slice of one element that cannot be normalised, `DTypeError` for numbers that are not floating, `TypeError`
+    for arrays that are no Tensors, `ValueError` for one running statistic without the other. Source: Ulyanov et al., arXiv 1607.08022;
+    ``torch.nn.functional.instance_norm``.
 
     >>> x = Tensor([[[1.0, 2.0, 3.0]]])
     >>> instance_norm(x)
@@ -75,10 +77,12 @@ def adaptive_instance_norm(content: Tensor, style: Tensor, eps: float = 1e-5, *,
     ``adaptive_instance_norm(x, x)`` is x.
 
     Shapes: content (N, C, S...), style (N, C, S'...) with any spatial size; the output has the shape and dtype of the content.
-    Gradients reach both. Raises as `instance_norm`, and `ShapeError` when the batch or the channels differ. Source: arXiv 1703.06868.
+    Gradients reach both; where the style is constant and eps is 0, none through s. ``backward`` may not be a function of your own, which
+    is made for one scale and shift for all instances (`ValueError`). Raises as `instance_norm`, and `ShapeError` when the batch or the
+    channels differ. Source: arXiv 1703.06868.
 
     >>> x = Tensor([[[1.0, 2.0, 3.0]]])
-    >>> adaptive_instance_norm(x, 10 * x)
+    >>> adaptive_instance_norm(x, 10 * x, eps=0.0)
     tensor([[[10., 20., 30.]]])
     """
     for name, picture in (("content", content), ("style", style)):

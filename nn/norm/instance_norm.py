@@ -87,9 +87,10 @@ class InstanceNorm2d(_InstanceNorm):
     also `AdaIN`. Beyond PyTorch, ``backward=`` says who differentiates (see `functional.instance_norm`).
 
     The output has the input's shape and dtype; parameters and running statistics have shape (num_features,). Constructing raises
-    `TypeError` or `ValueError` for a ``num_features`` that is no positive int or an ``eps`` below 0, `DTypeError` for a dtype that is not
-    floating, `DeviceError` for a device that is not there. Calling raises `ShapeError` for another rank, always for another channel count, and for slices of one element, and
-    `DTypeError` for numbers that are not floating. Source: Ulyanov et al., arXiv 1607.08022; ``torch.nn.InstanceNorm2d``.
+    `TypeError` or `ValueError` for a ``num_features`` that is no positive int or an ``eps`` below 0, `DTypeError` for a dtype that is
+    not floating, `DeviceError` for a device that is not there. Calling raises `ShapeError` for another rank, always for another channel
+    count, and for slices of one element, and `DTypeError` for numbers that are not floating. Source: Ulyanov et al., arXiv 1607.08022;
+    ``torch.nn.InstanceNorm2d``.
 
     >>> import minitensor as mt
     >>> layer = InstanceNorm2d(3, affine=True)

@@ -9,7 +9,7 @@ from norm_table import assert_rounded
 
 import minitensor as mt
 from minitensor import nn
-from minitensor.autograd import gradcheck, gradgradcheck, richardson
+from minitensor.autograd import gradcheck, richardson
 from minitensor.errors import DTypeError, ShapeError
 from minitensor.nn import functional
 
@@ -117,9 +117,8 @@ def test_gradients_reach_both(way, check, pictures, no_kernel):
     check(adain(way), pictures)
 
 
-@pytest.mark.parametrize("check", [gradcheck, gradgradcheck])
-def test_gradcheck(check, pictures):
-    assert check(adain(), tuple(mt.tensor(each, requires_grad=True) for each in pictures), fast_mode=True)
+def test_gradcheck(pictures):
+    assert gradcheck(adain(), tuple(mt.tensor(each, requires_grad=True) for each in pictures), fast_mode=True)
 
 
 @every_way

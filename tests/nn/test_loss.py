@@ -201,6 +201,13 @@ def test_integers_and_booleans_are_targets():
             assert function(x, target).item() == expected
 
 
+def test_python_floats_take_the_inputs_dtype():
+    x = mt.tensor([[0.1, 0.7]], np.float64)
+    assert functional.mse_loss(x, [[0.1, 0.7]]).item() == 0
+    assert functional.l1_loss(x, [[0.0, 0.7]], weight=[0.1, 1.0], reduction="sum").item() == 0.1 * 0.1
+    assert functional.cross_entropy(x, [[0.3, 0.7]]).item() == functional.cross_entropy(x, np.array([[0.3, 0.7]])).item()
+
+
 KINKS = {
     "l1": ("l1_loss", [0.0, -0.0, 1.0], [0.0, 0.0, 1.0], {}),
     "huber": ("huber_loss", [-1.5, 0.0, 1.5], [0.0, 0.0, 0.0], {"delta": 1.5}),
@@ -535,7 +542,7 @@ ERRORS = [
     (
         lambda f: f.binary_cross_entropy(mt.tensor([0.5, 1.5]), [1, 1]),
         ValueError,
-        "binary_cross_entropy: input must be between 0 and 1, got 0.5 to 1.5; logits are for binary_cross_entropy_with_logits",
+        "binary_cross_entropy: input must be between 0 and 1, got 0.5 to 1.5; binary_cross_entropy_with_logits takes logits",
     ),
     (lambda f: f.binary_cross_entropy(mt.tensor([np.nan]), [1]), ValueError, "input must be between 0 and 1, got nan to nan"),
     (lambda f: f.binary_cross_entropy(mt.tensor([0.5]), [-1]), ValueError, "target must be between 0 and 1, got -1.0 to -1.0"),

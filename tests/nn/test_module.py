@@ -83,6 +83,7 @@ def test_what_may_be_assigned_and_registered_is_as_in_pytorch(what, torch_says):
                 self.plain = 1
                 self.m = lib.nn.Module()
                 self.p = lib.nn.Parameter(lib.ones(1))
+                self.q = lib.nn.Parameter(lib.ones(1))
                 self.register_buffer("b", lib.ones(1))
                 self.register_buffer("t", lib.ones(1), persistent=False)
 
@@ -96,7 +97,7 @@ def test_what_may_be_assigned_and_registered_is_as_in_pytorch(what, torch_says):
             [name for name, _ in holder.named_buffers()],
             [name for name, _ in holder.named_modules()],
             list(holder.state_dict()),
-            [name for name in ("p", "b", "m", "plain", "new") if hasattr(holder, name)],
+            [f"{name}: {type(getattr(holder, name)).__name__}" for name in ("p", "b", "m", "plain", "new") if hasattr(holder, name)],
         ]
         return [*map(str, held), str(holder)]
 

@@ -103,7 +103,7 @@ def test_mixed_dtypes(row, way):
 # -- derivatives by numbers --------------------------------------------------------------------------------------------------------
 
 
-@every_row
+@batched_row
 @every_way
 @pytest.mark.parametrize("check", [check_first, check_second])
 def test_derivatives_by_numbers(row, way, check, no_kernel):
@@ -118,12 +118,13 @@ def test_derivatives_with_running_statistics(row, check):
     check(applied(layer), inputs(row, layer))
 
 
-@one_of_each
-@pytest.mark.parametrize("check", [gradcheck, gradgradcheck])
-def test_gradcheck(row, check):
+@pytest.mark.parametrize(
+    ("check", "name"), [(gradcheck, name) for name in ONE_EACH] + [(gradgradcheck, name) for name in ("InstanceNorm1d", "RMSNorm")]
+)
+def test_gradcheck(check, name):
     """The kernel at first order, the rule of the traced walk at second."""
-    layer = made(row)
-    assert check(applied(layer), tuple(mt.tensor(x, requires_grad=True) for x in inputs(row, layer)), fast_mode=True)
+    layer = made(ROWS[name])
+    assert check(applied(layer), tuple(mt.tensor(x, requires_grad=True) for x in inputs(ROWS[name], layer)), fast_mode=True)
 
 
 def fits_third_order(layer, x, g):

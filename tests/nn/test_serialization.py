@@ -26,7 +26,7 @@ import minitensor as mt
 from minitensor import nn
 from minitensor.errors import CheckpointError, DTypeError, MissingPackageError
 from minitensor.nn import serialization
-from minitensor.nn.linear import Linear
+from minitensor.nn import Linear
 from minitensor.nn.serialization import load, save
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -505,7 +505,7 @@ PRELUDE = """
 import os, resource, signal, sys
 import numpy as np
 from minitensor.nn import serialization
-from minitensor.nn.linear import Linear
+from minitensor.nn import Linear
 from minitensor.nn.serialization import load, save
 path, NEW = sys.argv[1], {"x": np.ones((200, 100))}
 """

@@ -136,6 +136,9 @@ def test_arrays_cross_devices(cupy):
     assert (there.weight.device, there.weight.tolist()) == ("cuda:0", [1.0, 1.0])
     there.load_state_dict(here.state_dict(), assign=True)
     assert (there.weight.device, there.weight.tolist()) == ("cpu", [5.0, 6.0])
+    mt.set_default_device("cuda")
+    there.load_state_dict({"weight": np.ones(2)}, strict=False, assign=True)
+    assert there.weight.device == "cpu", "where the array was, whatever new Tensors get"
 
 
 def test_assigning_takes_the_given_dtypes():

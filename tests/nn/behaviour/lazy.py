@@ -70,7 +70,11 @@ def first_call(lib: System) -> str:
     return called(lib, lib.nn.LazyInstanceNorm2d(), 2, 3, 4, 5)
 
 
-@theme.row("first call, 1d and 3d", "InstanceNorm1d of 3 and InstanceNorm3d of 3")
+@theme.row(
+    "first call, 1d and 3d",
+    "InstanceNorm1d of 3 and InstanceNorm3d of 3",
+    torch_js="1d is fed (batch, features), and each sample normalised over its features: layer norm",
+)
 def first_call_of_others(lib: System) -> str:
     layers = lib.nn.LazyInstanceNorm1d(), lib.nn.LazyInstanceNorm3d()
     for layer, size in zip(layers, ((2, 3, 7), (2, 3, 2, 3, 2)), strict=True):
