@@ -77,15 +77,15 @@ class _Numbered(Module):
             raise IndexError(f"{type(self).__name__}: index {index} is out of range, it has {len(self)} modules") from None
 
     def _part(self, part: slice) -> Self:
-        raise NotImplementedError
+        return type(self)(list(self)[part])  # type: ignore[call-arg]  # as ModuleList takes them; Sequential has its own
 
     def _number(self, modules: list[Module]) -> None:
         self._modules.clear()
         self._modules.update((str(i), module) for i, module in enumerate(modules))
 
     def _children_shown(self) -> Iterator[tuple[str, str]]:
-        """Equal neighbours under one line: ``(0-2): 3 x Linear(...)``."""
-        for _, group in groupby(super()._children_shown(), key=lambda child: child[1]):
+        """Equal neighbours on one line, unless they have names: ``(0-2): 3 x Linear(...)``."""
+        for _, group in groupby(super()._children_shown(), key=lambda child: child[1] if child[0].isdigit() else child):
             (first, shown), *others = group
             yield (f"{first}-{others[-1][0]}", f"{1 + len(others)} x {shown}") if others else (first, shown)
 
@@ -156,9 +156,6 @@ class ModuleList(_Numbered):
 
     def __add__(self, other: Iterable[Module]) -> ModuleList:
         return ModuleList([*self, *other])
-
-    def _part(self, part: slice) -> Self:
-        return type(self)(list(self)[part])
 
 
 class ModuleDict(Module, MutableMapping[str, Module]):

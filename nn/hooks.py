@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from minitensor import Tensor, is_grad_enabled
+from minitensor import Tensor
 from minitensor.autograd import Function
 from minitensor.errors import GraphError, ShapeError, describe
 from minitensor.tensor import RemovableHandle
@@ -58,7 +58,7 @@ def call(module: Module, args: Values, kwargs: dict[str, Any]) -> Any:
 
 
 def _of(module: Module, kind: str) -> list[Hook]:
-    return [hook for hook in module._hooks.values() if hook.kind == kind]
+    return [hook for hook in module._module_hooks.values() if hook.kind == kind]
 
 
 def _called_before(hook: Hook, module: Module, args: Values, kwargs: dict[str, Any]) -> tuple[Values, dict[str, Any]]:
@@ -134,7 +134,7 @@ class _Passing:
 def _watched(values: Values, change: Callable[[Values], Values]) -> Values:
     """The values, those that require grad through an identity whose backward lets ``change`` see and change the cotangents."""
     places = [i for i, value in enumerate(values) if isinstance(value, Tensor) and value.requires_grad]
-    if not (places and is_grad_enabled()):
+    if not places:
         return values
 
     def at_places(grads: Values) -> Values:

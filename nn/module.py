@@ -41,14 +41,14 @@ class Module:
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Tensor | None]
     _modules: dict[str, Module | None]
-    _transient: frozenset[str]  # the buffers that are not saved
-    _hooks: hooks.Hooks
+    _non_persistent: frozenset[str]  # the buffers that are not saved
+    _module_hooks: hooks.Hooks
 
     def __init__(self) -> None:
         for registry in _REGISTRIES:
             object.__setattr__(self, registry, {})
-        self._transient = frozenset()
-        self._hooks = OrderedDict()
+        self._non_persistent = frozenset()
+        self._module_hooks = OrderedDict()
         self.training = True
 
     def forward(self, *inputs: Any) -> Any:
@@ -56,7 +56,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward method: write one")
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:
-        if self._hooks:
+        if self._module_hooks:
             return hooks.call(self, inputs, params)
         return self.forward(*inputs, **params)
 
@@ -78,7 +78,7 @@ class Module:
         """
         _check(self, "_buffers", name, tensor, self)
         self._buffers[name] = tensor
-        self._transient = self._transient - {name} if persistent else self._transient | {name}
+        self._non_persistent = self._non_persistent - {name} if persistent else self._non_persistent | {name}
 
     def register_module(self, name: str, module: Module | None) -> None:
         """Register a module inside this one, or None. Errors as `register_parameter`; `ValueError` for one that contains this one."""
@@ -112,7 +112,7 @@ class Module:
         home = _home(self, name)
         if home is not None:
             return self.__dict__[home][name]
-        hint = "" if "_hooks" in self.__dict__ else "; its __init__ has not called super().__init__()"
+        hint = "" if "_module_hooks" in self.__dict__ else "; its __init__ has not called super().__init__()"
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}", name=name, obj=self)
 
     def __delattr__(self, name: str) -> None:
@@ -292,7 +292,7 @@ class Module:
         ``(args, kwargs)``. Hooks run in the order of their registration, ``prepend`` puts one before all others. ``.remove()`` on the
         handle takes it away.
         """
-        return hooks.register(self._hooks, hooks.Hook("forward_pre", hook, with_kwargs), prepend)
+        return hooks.register(self._module_hooks, hooks.Hook("forward_pre", hook, with_kwargs), prepend)
 
     def register_forward_hook(self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False) -> RemovableHandle:
         """Call ``hook(module, args, output)`` after every forward; what it returns, unless None, takes the output's place.
@@ -308,15 +308,16 @@ class Module:
         tensor([3.])
         >>> handle.remove()
         """
-        return hooks.register(self._hooks, hooks.Hook("forward", hook, with_kwargs), prepend)
+        return hooks.register(self._module_hooks, hooks.Hook("forward", hook, with_kwargs), prepend)
 
     def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Call ``hook(module, grad_output)`` when a walk reaches the outputs; a tuple that it returns takes the place of ``grad_output``.
 
         ``grad_output`` is a tuple with the cotangent of every output: zeros for one that nobody used, None for one that requires no
-        grad. The forward must return a Tensor or a tuple. `GraphError` and `ShapeError` for a tuple of another length or shape.
+        grad. One Tensor stands for a tuple of one. The forward must return a Tensor or a tuple. `GraphError` and `ShapeError` for a tuple
+        of another length or shape.
         """
-        return hooks.register(self._hooks, hooks.Hook("backward_pre", hook), prepend)
+        return hooks.register(self._module_hooks, hooks.Hook("backward_pre", hook), prepend)
 
     def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Call ``hook(module, grad_input, grad_output)`` when a walk has reached the inputs; a tuple takes the place of ``grad_input``.
@@ -324,7 +325,7 @@ class Module:
         ``grad_input`` has the cotangent of every positional argument, None for one that is no Tensor or requires no grad. When none does,
         the hook is called as soon as the outputs are reached. ``grad_output`` and errors as for `register_full_backward_pre_hook`.
         """
-        return hooks.register(self._hooks, hooks.Hook("backward", hook), prepend)
+        return hooks.register(self._module_hooks, hooks.Hook("backward", hook), prepend)
 
     # -- saving -------------------------------------------------------------------------------------------------------------------
 

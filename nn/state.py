@@ -85,7 +85,7 @@ def load(module: Module, state: Any, strict: bool, assign: bool) -> Incompatible
 def _own(module: Module) -> Iterator[tuple[str, Tensor]]:
     """The parameters and the persistent buffers of a module without its children."""
     yield from ((name, parameter) for name, parameter in module._parameters.items() if parameter is not None)
-    yield from ((name, buffer) for name, buffer in module._buffers.items() if buffer is not None and name not in module._transient)
+    yield from ((name, buffer) for name, buffer in module._buffers.items() if buffer is not None and name not in module._non_persistent)
 
 
 def _all(module: Module, prefix: str) -> Iterator[tuple[str, Tensor]]:

@@ -126,9 +126,9 @@ def _let_go_of_hooks(trial: Module) -> None:
     """Take the hooks away that would reach out of the copy: all but methods of the modules in it, which were copied with them."""
     inside = {id(module) for module in trial.modules()}
     for module in trial.modules():
-        for key, hook in list(module._hooks.items()):
+        for key, hook in list(module._module_hooks.items()):
             if id(getattr(hook.function, "__self__", None)) not in inside:
-                del module._hooks[key]
+                del module._module_hooks[key]
 
 
 def _shape(output: Any) -> str:

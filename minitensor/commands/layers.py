@@ -130,8 +130,9 @@ class FamilyLayer:
         layer = self.kind.made(shape, argparse.Namespace(**{**vars(options), "affine": options.affine is not False}))
         if options.eps is not None:
             layer.eps = options.eps
+        layer.to(options.device, dtype)
         randomize(layer, rng)
-        return layer.to(options.device, dtype)
+        return layer
 
 
 def refuse_options(options: argparse.Namespace, obeyed: Collection[str]) -> None:
@@ -166,4 +167,6 @@ def check_slices(name: str, layer: nn.Norm, values: Any) -> None:
     if not np.all(squares + eps < limits.max):
         raise BadInput(f"{name}: with eps = {eps:g} and values up to {np.max(np.abs(seen)):.1e}, variance + eps overflows {limits.dtype}")
     if not np.all(squares + eps >= limits.tiny):
-        raise BadInput(f"{name}: with eps = {eps:g} and a slice that is (nearly) constant, 1 / sqrt(variance + eps) overflows {limits.dtype}")
+        raise BadInput(
+            f"{name}: with eps = {eps:g} and a slice that is (nearly) constant, 1 / sqrt(variance + eps) overflows {limits.dtype}"
+        )

@@ -55,15 +55,15 @@ class OwnLayer:
                 f"--layer {self.spec}: {', '.join(KINDS)}, or a layer of your own as MODULE:CLASS or FILE.py:CLASS, is needed{hint}"
             )
         refuse_options(options, {"arg"})
-        with self.blamed("cannot be imported"):
+        with self.blamed("when imported"):
             module = _executed(Path(home)) if home.endswith(".py") else _imported(home)
         self.layer = self._made(module, name)
 
     def on_input(self, read: Read, rng: np.random.Generator) -> Trial:
         """The layer with the parameters that it made itself, on what the user gave."""
         given = read()
-        advice = "" if self.options.input else "; without INPUT it is the photograph: give a shape that the layer takes, such as 4x7"
-        with self.blamed(f"does not take {given.name} {given.array.shape}", advice):
+        advice = "" if self.options.input else "; give a shape that the layer takes as INPUT, such as 4x7"
+        with self.blamed(f"on {given.name} {given.array.shape}", advice):
             layer = copy.deepcopy(self.layer).to(self.options.device, given.array.dtype)
             trial = Trial(f"INPUT: {given.name}", layer, Tensor(given.array, device=self.options.device))
             self._check(given.name, trial)
@@ -75,7 +75,7 @@ class OwnLayer:
         Weights of 1 and biases of 0 would hide that a backward forgets them.
         """
         values = read().array
-        with self.blamed("does not take random numbers of the input's shape and range, in float64"):
+        with self.blamed("on the probe"):
             layer = copy.deepcopy(self.layer).to(self.options.device).double()
             x = Tensor(rng.uniform(values.min(), values.max(), values.shape), device=self.options.device)
             with no_grad():
@@ -98,15 +98,15 @@ class OwnLayer:
             raise
         except (Exception, SystemExit) as error:
             reason = error.msg if isinstance(error, SyntaxError) else error
-            raise BadInput(f"--layer {self.spec} {what}: {type(error).__name__}: {reason}{_line_of(error)}{advice}") from error
+            raise BadInput(f"--layer {self.spec}, {what}: {type(error).__name__}: {reason}{_line_of(error)}{advice}") from error
 
     def _made(self, module: ModuleType, name: str) -> nn.Module:
-        with self.blamed(f"cannot be read from {module.__name__}"):
+        with self.blamed(f"when {name} is looked up"):
             try:
                 found = operator.attrgetter(name)(module)
             except AttributeError:
-                layers = [key for key, value in vars(module).items() if isinstance(value, type) and value.__module__ == module.__name__]
-                raise BadInput(f"--layer {self.spec}: there is no {name}; the classes there are {', '.join(layers) or 'none'}") from None
+                layers = [key for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, nn.Module)]
+                raise BadInput(f"--layer {self.spec}: there is no {name}; the Modules there are {', '.join(layers) or 'none'}") from None
         arguments = dict(self.options.arg)
         if isinstance(found, nn.Module):
             if arguments:
@@ -115,7 +115,7 @@ class OwnLayer:
         if not callable(found) or (isinstance(found, type) and not issubclass(found, nn.Module)):
             what = "a class, but none derived from minitensor.nn.Module" if isinstance(found, type) else describe(found)
             raise BadInput(f"--layer {self.spec}: a Module, its class or a function that makes one is needed, and {name} is {what}")
-        with self.blamed("cannot be made", "; --arg NAME=VALUE gives the constructor's arguments"):
+        with self.blamed("when made", "; --arg NAME=VALUE gives an argument"):
             layer = found(**arguments)
         if not isinstance(layer, nn.Module):
             raise BadInput(f"--layer {self.spec}: {name} makes {describe(layer)}, and a Module is needed")
@@ -165,6 +165,6 @@ def _line_of(error: BaseException) -> str:
     lines = [
         f" ({frame.f_code.co_filename}:{line})"
         for frame, line in walk_tb(error.__traceback__)
-        if frame.f_globals.get("__name__", "").partition(".")[0] not in others
+        if str(frame.f_globals.get("__name__")).partition(".")[0] not in others
     ]
     return lines[-1] if lines else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import copy
 import io
 import statistics
 import time
@@ -11,7 +10,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,8 +18,9 @@ from minitensor import Tensor, draw, grad, nn
 from minitensor.autograd import complex_step, richardson
 from minitensor.autograd.differences import central_difference, forward_difference
 from minitensor.commands.inputs import Input
-from minitensor.errors import MissingPackageError
-from minitensor.nn.comparison import random_cotangent
+from minitensor.commands.layers import Trial
+from minitensor.errors import GraphError, MissingPackageError, UnsupportedError
+from minitensor.nn.comparison.subject import subject_of
 from minitensor.nn.derivation import FAULTS
 from minitensor.tables import Table
 
@@ -34,28 +34,27 @@ except ImportError as error:
 REPEATS = 15
 
 
-class Trial(NamedTuple):
-    """A layer, an input, and what the comparison found there."""
-
-    title: str
-    layer: Any
-    x: Tensor
-    comparison: nn.Comparison
-
-
-def write(folder: Path, given: Input, trials: Sequence[Trial], verdict: str, planted: str | None, step: Callable[[str], None]) -> Path:
+def write(
+    folder: Path,
+    given: Input,
+    trials: Sequence[Trial],
+    comparisons: Sequence[nn.Comparison],
+    verdict: str,
+    planted: str | None,
+    step: Callable[[str], None],
+) -> Path:
     """Write ``folder``/index.html, which needs no network, and return its path."""
     on_input, on_probe = trials
     tables = []
-    for trial in trials:
-        title, sentence = escape(trial.title), escape(trial.comparison.unseen_sentence())
-        tables.append(f'<h3>{title}</h3><div class="scroll">{trial.comparison.table().to_html()}</div><p>{sentence}</p>')
+    for trial, comparison in zip(trials, comparisons, strict=True):
+        title, sentence = escape(trial.title), escape(comparison.unseen_sentence())
+        tables.append(f'<h3>{title}</h3><div class="scroll">{comparison.table().to_html()}</div><p>{sentence}</p>')
     step("drawing the graphs")
     graphs = _graphs(on_probe)
     step("step sizes")
-    steps = _figure(_step_sizes(on_probe), "Error of four numerical derivatives against the step size", "svg")
+    steps = _figure(_step_sizes(on_probe, comparisons[1]), "Error of numerical derivatives against the step size", "svg")
     step("timing both ways")
-    subject = f"{on_input.comparison.layer} on {given.name} {given.array.shape} {given.array.dtype}." + (
+    subject = f"{' '.join(repr(on_input.layer).split())} on {given.name} {given.array.shape} {given.array.dtype}." + (
         f" Input: {given.note}." if given.note else ""
     )
     if planted:
@@ -63,7 +62,7 @@ def write(folder: Path, given: Input, trials: Sequence[Trial], verdict: str, pla
     page = Template((Path(__file__).parent / "report.html").read_text(encoding="utf-8")).substitute(
         title=escape(given.name),
         subject=escape(subject),
-        mark="ok" if all(trial.comparison for trial in trials) else "wrong",
+        mark="ok" if all(comparisons) else "wrong",
         verdict=escape(verdict),
         tables="\n".join(tables),
         pictures=_pictures(on_input) if given.is_picture else "",
@@ -90,36 +89,45 @@ def _figure(figure: Figure, alt: str, kind: str) -> str:
 
 
 def _pictures(trial: Trial) -> str:
-    before = trial.x.cpu().numpy()[0].astype(np.float64)
-    after = trial.layer.formula(before[None], None, None)[0]
-    shown = []
-    for values, caption in (
-        (before, "before: the input"),
-        (after, "after: every channel with mean 0 and variance 1 (shown from -2.5 to 2.5, without gamma and beta)"),
-    ):
-        low, high = (values.min(), values.max()) if values is before else (-2.5, 2.5)
+    before, layer = trial.x.cpu().numpy().astype(np.float64), trial.layer
+    shown = [(before[0], float(before.min()), float(before.max()), "before: the input")]
+    if isinstance(layer, nn.Norm) and type(layer).formula is nn.Norm.formula:
+        made = "mean 0 and variance 1" if layer.centred else "mean square 1"
+        caption = f"after: every slice of {layer.layout(before.shape).m:,} elements with {made} (from -2.5 to 2.5, without gamma and beta)"
+        shown.append((layer.formula(before, None, None)[0], -2.5, 2.5, caption))
+    else:
+        after = layer(trial.x).detach().cpu().numpy().astype(np.float64)
+        if after.ndim == 4 and after.shape[1] in (1, 3) and np.isfinite(after).all():
+            shown.append(
+                (after[0], float(after.min()), float(after.max()), f"after: the output, from {after.min():.3g} to {after.max():.3g}")
+            )
+    figures = []
+    for values, low, high, caption in shown:
         pixels = (255 * np.clip((values - low) / max(high - low, 1e-12), 0, 1)).astype(np.uint8)
         buffer = io.BytesIO()
         Image.fromarray(pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels[0]).save(buffer, "PNG")
-        shown.append(_image(buffer.getvalue(), "png", f"The picture {caption}", caption))
-    return f'<h2>The picture</h2><div class="pair">{"".join(shown)}</div>'
+        figures.append(_image(buffer.getvalue(), "png", f"The picture {caption}", caption))
+    return f'<h2>The picture</h2><div class="pair">{"".join(figures)}</div>'
 
 
 def _graphs(trial: Trial) -> str:
+    """The layer as it was compared (perhaps with a planted mistake), and its formula, which autograd differentiates."""
+    subject = subject_of(trial.layer, trial.x)
     forward, backward = [], []
-    for way, layer in _ways(trial).items():
+    for way, run in {"analytic": subject.own, "autograd": subject.composed}.items():
         x = trial.x.detach()
         x.requires_grad = True
-        y = layer(x)
-        names = {"x": x, "gamma": layer.weight, "beta": layer.bias}
+        names = {"x": x, **{name: nn.Parameter(value, device=value.device) for name, value in subject.parameters.items()}}
+        y = run(names)
         drawn = draw(y, names=names)
         forward.append(_image(drawn.svg.encode(), "svg+xml", f"{way}: {drawn.alt}", f"{way}: y"))
-        (dx,) = grad(y, x, Tensor(np.ones(y.shape), y.dtype, y.device), create_graph=True)
-        assert dx is not None
-        drawn = draw(dx, names=names)
-        backward.append(
-            _image(drawn.svg.encode(), "svg+xml", f"{way}: {drawn.alt}", f"{way}: dx, recorded so that it can be differentiated again")
-        )
+        try:
+            (dx,) = grad(y, x, Tensor(np.ones(y.shape), y.dtype, y.device), create_graph=True, allow_unused=True)
+        except (GraphError, UnsupportedError):  # a forward that records nothing, a backward that cannot be differentiated
+            continue
+        if dx is not None:
+            drawn, caption = draw(dx, names=names), f"{way}: dx, recorded so that it can be differentiated again"
+            backward.append(_image(drawn.svg.encode(), "svg+xml", f"{way}: {drawn.alt}", caption))
     return (
         f'<div class="pair">{"".join(forward)}</div>'
         "<details><summary>The graphs of dx, as recorded with create_graph=True</summary>"
@@ -127,27 +135,20 @@ def _graphs(trial: Trial) -> str:
     )
 
 
-def _ways(trial: Trial) -> dict[str, Any]:
-    """The layer as it was compared (perhaps with a planted mistake), and its twin that autograd differentiates."""
-    twin = copy.deepcopy(trial.layer)
-    twin.backward = "autograd"
-    return {"analytic": trial.layer, "autograd": twin}
-
-
-def _step_sizes(trial: Trial) -> Figure:
+def _step_sizes(trial: Trial, comparison: nn.Comparison) -> Figure:
     rng = np.random.default_rng(0)
-    layer, x = trial.layer, trial.x.detach()
-    gamma, beta, values = (tensor.detach().cpu().numpy() for tensor in (layer.weight, layer.bias, x))
-    g = random_cotangent(values, layer.axes(x.ndim), rng)
-    v = rng.standard_normal(x.shape)
+    subject = subject_of(trial.layer, trial.x).on_cpu
+    leaves = {name: value.cpu().numpy().astype(np.float64) for name, value in {"x": trial.x.detach(), **subject.parameters}.items()}
+    g = subject.cotangent(leaves["x"], subject.y.shape, rng)
+    v = rng.standard_normal(trial.x.shape) * subject.spread(leaves["x"])
+    x = trial.x.detach()
     x.requires_grad = True
-    (dx,) = grad(layer(x), x, Tensor(g, x.dtype, x.device))
-    assert dx is not None
-    analytic = float((dx.cpu().numpy() * v).sum())
+    y = trial.layer(x)
+    (dx,) = grad(y, x, Tensor(g, x.dtype, x.device), allow_unused=True) if y.requires_grad else (None,)
+    analytic = 0.0 if dx is None else float((dx.cpu().numpy() * v).sum())
 
     def loss(t: Any) -> Any:
-        moved = values + t * v
-        return np.sum(g * layer.formula(moved, gamma.astype(moved.dtype), beta.astype(moved.dtype)))
+        return np.sum(g * subject.on_arrays(leaves | {"x": leaves["x"] + t * v}))
 
     steps = 10.0 ** np.arange(0, -16.5, -0.5)
     methods: dict[str, Callable[[float], float]] = {
@@ -156,10 +157,12 @@ def _step_sizes(trial: Trial) -> Figure:
         "Richardson": lambda h: richardson(loss, h, levels=3).value,
         "complex step": lambda h: complex_step(loss, h),
     }
+    if ("dx . v", "complex step") not in {(row.quantity, row.opinion) for row in comparison.rows}:
+        del methods["complex step"]  # the formula is none of complex numbers
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    for (name, method), marker in zip(methods.items(), "os^D", strict=True):
-        errors = [max(abs(method(h) - analytic) / abs(analytic), 1e-17) for h in steps]
+    for (name, method), marker in zip(methods.items(), "os^D", strict=False):
+        errors = [max(abs(method(h) - analytic) / (abs(analytic) or 1), 1e-17) for h in steps]
         axes.loglog(steps, errors, marker=marker, markersize=4, label=name)
     axes.invert_xaxis()
     axes.set(xlabel="step size h", ylabel="relative distance to the analytic derivative", ylim=(5e-18, 3))
@@ -171,16 +174,20 @@ def _step_sizes(trial: Trial) -> Figure:
 def _timings(trials: Sequence[Trial]) -> Table:
     rows = []
     for trial in trials:
+        subject = subject_of(trial.layer, trial.x)
         x = trial.x.detach()
         x.requires_grad = True
-        g = Tensor(np.ones(x.shape), x.dtype, x.device)
-        layers = _ways(trial)
-        seconds: dict[str, list[float]] = {way: [] for way in layers}
+        g = Tensor(np.ones(subject.y.shape), subject.y.dtype, x.device)
+        parameters = {name: nn.Parameter(value, device=value.device) for name, value in subject.parameters.items()}
+        ways = {"analytic": lambda: trial.layer(x), "autograd": lambda: subject.composed({"x": x, **parameters})}  # noqa: B023 - called at once
+        seconds: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(REPEATS):
-            for way, layer in layers.items():
+            for way, run in ways.items():
                 start = time.perf_counter()
-                grad(layer(x), x, g)
+                y = run()
+                if y.requires_grad:
+                    grad(y, x, g, allow_unused=True)
                 seconds[way].append(time.perf_counter() - start)
         analytic, composed = (1000 * statistics.median(times) for times in seconds.values())
-        rows.append((trial.title, f"{analytic:.3g} ms", f"{composed:.3g} ms", f"{composed / analytic:.2f}"))
-    return Table(f"forward and backward, median of {REPEATS}", ("input", "analytic", "autograd", "autograd / analytic"), rows)
+        rows.append((trial.title.partition(":")[0].lower(), f"{analytic:.3g} ms", f"{composed:.3g} ms", f"{composed / analytic:.2f}"))
+    return Table(f"forward and backward, median of {REPEATS}", ("on the", "analytic", "autograd", "autograd / analytic"), rows)

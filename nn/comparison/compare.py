@@ -156,7 +156,8 @@ class _Experiment:
             bounds = {name: value._array.bound for name, value in found.items()}
             return {name: np.where(np.isnan(bound), np.inf, bound) for name, bound in bounds.items()}  # 0 times inf: nothing is known
 
-        return {"analytic": run(self.subject.closed_form), "autograd": run(self.subject.composed)}
+        here = self.subject.on_cpu
+        return {"analytic": run(here.closed_form), "autograd": run(here.composed)}
 
     def both_bounds(self, right: dict[str, Array]) -> Bounds:
         """The sum of both ways' bounds; what `ASSUMED` roundings make, where a layer uses something that no bound is known for."""
@@ -237,7 +238,7 @@ def _numerical_rows(
     progress: Callable[[str], None],
 ) -> list[Row]:
     """Directional derivatives of <g, y> along random directions, from the forward formula alone, in float64."""
-    subject = trial.subject
+    subject = trial.subject.on_cpu
 
     def wide(tensor: Tensor) -> Array:
         return tensor.detach().cpu().numpy().astype(np.float64)
@@ -252,9 +253,7 @@ def _numerical_rows(
         return np.copysign(rng.standard_normal(composed[name].shape), composed[name]) * spread
 
     def weighted(values: dict[str, Any]) -> Any:
-        kind = np.result_type(*values.values())
-        y = subject.formula({name: value.astype(kind) for name, value in values.items()})
-        return np.sum(g * (y.detach().numpy() if isinstance(y, Tensor) else y))  # a Tensor where a buffer of the layer is among them
+        return np.sum(g * subject.on_arrays(values))
 
     def loss(leaf: str, step: Any, v: Array) -> Any:
         return weighted(leaves | {leaf: leaves[leaf] + step * v})

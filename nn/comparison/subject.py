@@ -6,7 +6,7 @@ import copy
 import inspect
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ class Subject:
                 f"compare_backward: {type(layer).__name__} has no formula: write a method formula(self, x, *parameters) that gives "
                 "the forward in plain NumPy, for autograd and numerical derivatives to run on"
             )
-        self.layer = copy.deepcopy(layer)
+        self.x, self.layer = x.detach(), copy.deepcopy(layer)
         with no_grad():
             self.y = self.layer(x)  # before the parameters are looked at: lazy ones get their shapes from x
         self.layer.train()
@@ -74,6 +74,17 @@ class Subject:
     def formula(self, values: dict[str, Any]) -> Any:
         """The forward on any kind of number, given as ``{"x": ..., symbol: ...}``."""
         return self.layer.formula(values["x"], *(values.get(self.symbols[name]) for name in self.own_parameters))
+
+    def on_arrays(self, values: dict[str, Any]) -> Array:
+        """The formula on plain arrays, real or complex, all of them cast to what they have in common."""
+        kind = np.result_type(*(value.dtype for value in values.values()))
+        y = self.formula({name: value.astype(kind) for name, value in values.items()})
+        return y.detach().numpy() if isinstance(y, Tensor) else y  # a Tensor where a buffer of the layer is in the formula
+
+    @cached_property
+    def on_cpu(self) -> Subject:
+        """The same where plain arrays are."""
+        return self if self.x.device == "cpu" else subject_of(copy.deepcopy(self.layer).cpu(), self.x.cpu())
 
     def composed(self, values: dict[str, Any]) -> Any:
         """The forward that autograd differentiates by the rules of NumPy's functions."""
@@ -118,7 +129,7 @@ class NormSubject(Subject):
 
     def __init__(self, layer: Norm, x: Tensor) -> None:
         super().__init__(layer, x)
-        self.x, self.holomorphic = x, type(layer).formula is Norm.formula
+        self.holomorphic = type(layer).formula is Norm.formula
         self.layer.eps = self.eps = layer.epsilon(x.dtype)  # RMSNorm's depends on the dtype, and numerical derivatives use float64
         for name in self.layer._buffers:
             self.layer._buffers[name] = None
@@ -161,7 +172,7 @@ class NormSubject(Subject):
             called.append(eps)
             return dy, gamma, beta
 
-        x = self.x.detach()
+        x = self.x.detach()  # another Tensor of the same numbers
         x.requires_grad = True
         with enable_grad():
             y = self._with({"x": x, **self.parameters}, backward=backward)

@@ -323,7 +323,7 @@ def _classes(name: str, input: Tensor, axis: int, target: Tensor, ignore_index: 
         kind = DTypeError if target.dtype.kind not in "iu" else ShapeError
         other = f", or floating probabilities of shape {input.shape}" if name == "cross_entropy" else ""
         raise kind(f"{name}: for an input {describe(input)} the target must be integers of shape {shape}{other}, got {describe(target)}")
-    target = target.astype(np.int64)  # an unsigned one has no -100
+    target = target.astype(np.int64)  # NumPy compares unsigned numbers with -100, other array modules need not
     kept = target != ignore_index
     classes = where(kept, target, 0)
     count = input.shape[axis]

@@ -43,7 +43,7 @@ LISTED = {
     "append": lambda c, m: c.append(m[3]),
     "append twice": lambda c, m: c.append(m[3]).append(m[4]),
     "extend": lambda c, m: c.extend(m[3:]),
-    "extend by itself": lambda c, m: c.extend(list(c)),
+    "extend by what it has": lambda c, m: c.extend(list(c)),
     "insert at 0": lambda c, m: c.insert(0, m[3]),
     "insert at 1": lambda c, m: c.insert(1, m[3]),
     "insert at the end": lambda c, m: c.insert(3, m[3]),
@@ -159,6 +159,12 @@ def test_shared_modules_stay_shared():
     assert list(twin.state_dict()) == ["0.weight", "1.weight", "2.weight"]
 
 
+def test_a_list_can_be_extended_by_itself():
+    container = ModuleList(numbered(mt, 1, 2))
+    container += container
+    assert told(container) == "0.weight 1.weight 2.weight 3.weight | 4 | 0:1 1:2 2:1 3:2"
+
+
 def test_membership_and_order_are_a_lists():
     modules = numbered(mt, 1, 2, 3)
     container = ModuleList(modules[:2])
@@ -256,6 +262,8 @@ def test_repeated_modules_are_shown_once(torch_says):
     theirs, ours = both(torch_says, program)
     assert ours == theirs
     assert repr(Sequential(*numbered(mt, 1, 1, 1, 2))) == "Sequential(\n  (0-2): 3 x Numbered(1)\n  (3): Numbered(2)\n)"
+    named = Sequential(dict(zip("ab", numbered(mt, 1, 1), strict=True)))
+    assert repr(named) == "Sequential(\n  (a): Numbered(1)\n  (b): Numbered(1)\n)"
 
 
 def test_gradients_through_containers_are_those_of_the_layers(rng):

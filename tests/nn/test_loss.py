@@ -252,6 +252,11 @@ def test_a_probability_of_0_in_the_target_adds_nothing():
             assert np.isfinite(g.detach().numpy()).all()
 
 
+def test_batchmean_of_one_number_is_its_loss():
+    x = mt.tensor(-0.5, np.float64)
+    assert functional.kl_div(x, 1.0, "batchmean").item() == 0.5
+
+
 def test_the_target_of_bce_gets_a_finite_gradient():
     t = mt.tensor([0.5, 0.5], np.float64, requires_grad=True)
     loss = functional.binary_cross_entropy(mt.tensor([0.0, 1.0], np.float64), t, reduction="sum")

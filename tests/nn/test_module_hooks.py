@@ -129,6 +129,26 @@ def test_backward_hooks_are_called_as_pytorch_calls_them(needs, replacing, creat
     assert ours == theirs
 
 
+def test_a_walk_that_does_not_come_by_the_outputs_calls_no_hook(torch_says):
+    """The first derivative of x**2 is 2 x: its own derivative meets the input and not the output."""
+
+    def program(lib):
+        class Square(lib.nn.Module):
+            def forward(self, x):
+                return x * x
+
+        square, log = Square(), []
+        square.register_full_backward_pre_hook(lambda module, grad_output: log.append(f"before {shown(grad_output)}"))
+        square.register_full_backward_hook(lambda module, *told: log.append(f"after {shown(told)}"))
+        x = lib.tensor([3.0, 5.0], requires_grad=True)
+        (first,) = lib.grad(square(x).sum(), x, create_graph=True)
+        (second,) = lib.grad(first.sum(), x)
+        return [*log, shown(second)]
+
+    theirs, ours = both(torch_says, program)
+    assert ours == theirs == ["before ([1.0, 1.0])", "after (([6.0, 10.0]), ([1.0, 1.0]))", "[2.0, 2.0]"]
+
+
 def test_without_an_input_that_requires_grad_hooks_are_called_at_the_outputs():
     """PyTorch does the same, and warns."""
     log = backward_log(mt, (False, False))

@@ -381,9 +381,9 @@ def test_a_lazy_layer_stays_lazy_when_the_load_fails(also):
     assert not hasattr(layer, "child")
     assert not hasattr(layer, "count")
     assert both_kinds[0].weight.tolist() == [1.0, 1.0]
-    assert len(layer._hooks) == 1
+    assert len(layer._module_hooks) == 1
     handle.remove()
-    assert not layer._hooks, "the dict that the handle knows is the one that was put back"
+    assert not layer._module_hooks, "the dict that the handle knows is the one that was put back"
     with pytest.raises(KeyError):
         layer.load_state_dict({})  # an error of the layer's own
     assert type(layer) is Growing

@@ -159,7 +159,7 @@ def test_nothing_changes():
     assert [module.training for module in model.modules()] == modes
     assert type(model[1]) is nn.LazyInstanceNorm1d
     assert model[3].weight.grad.tolist() == [1.0, 2.0]
-    assert len(model[2]._hooks) == 4
+    assert len(model[2]._module_hooks) == 4
 
 
 def test_random_numbers_go_on_also_after_an_error():

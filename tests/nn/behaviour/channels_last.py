@@ -88,8 +88,7 @@ def eps_negative(lib: System) -> str:
 
 @theme.row("axes it takes", "3, 4, 5 and 6 axes")
 def axes_taken(lib: System) -> str:
-    sizes = (2, 4, 5, 2, 2)
-    said = {rank: run(lib, single(*sizes[: rank - 1], 3)) if rank else run(lib, np.float32(1.0)[...]) for rank in range(7)}
+    said = {rank: run(lib, single(*(2, 4, 5, 2, 2)[: rank - 1], 3)) for rank in range(1, 7)}
     return listed([str(rank) for rank, what in said.items() if what == "normalises"]) + " axes"
 
 

@@ -16,7 +16,6 @@ channels = Theme("Channel count, 4 given and `num_features=3`")
 single = Theme("One spatial element")
 empty = Theme("Empty inputs")
 
-SIZES = (2, 3, 4, 5, 6, 2, 2)
 LAYOUTS = {1: r"\(N, C, L\) or \(C, L\)", 2: r"\(N, C, H, W\) or \(C, H, W\)", 3: r"\(N, C, D, H, W\) or \(C, D, H, W\)"}
 
 
@@ -28,7 +27,9 @@ def accepted(lib: System, spatial: int) -> str:
     """The ranks that a layer takes, each with as many channels as it was made for."""
     found = []
     for rank in range(8):
-        size = SIZES[:rank] if rank == 2 + spatial else (1, *SIZES)[1 : rank + 1] if rank != 1 + spatial else (3, *SIZES[2 : rank + 1])
+        size = [4] * rank
+        if rank > spatial:
+            size[rank - spatial - 1] = 3  # the axis before the spatial ones
         x = noise(*size)
         said = outcome(lambda x=x: lib.array(getattr(lib.nn, f"InstanceNorm{spatial}d")(3)(lib.tensor(x))).shape == x.shape)
         found += [str(rank)] if said == "True" else []
