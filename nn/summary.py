@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minitensor import Tensor, creation, no_grad
+from minitensor import Tensor, no_grad
+from minitensor.creation import default_generator
 from minitensor.errors import describe
 from minitensor.tables import Table
 
@@ -142,8 +143,9 @@ def _shape(output: Any) -> str:
 @contextmanager
 def _random_numbers_put_back() -> Iterator[None]:
     """A forward that draws leaves the package's random numbers as they were."""
-    before = copy.deepcopy(creation._random)
+    generator = default_generator().bit_generator
+    before = generator.state
     try:
         yield
     finally:
-        creation._random = before
+        generator.state = before

@@ -100,11 +100,9 @@ class Rounded:
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **params: Any) -> Any:
         if ufunc is np.equal and not params:  # of the values: what is chosen by it has a bound, the choice has none
             return ufunc(*(x.value if isinstance(x, Rounded) else x for x in inputs))
-        if method != "__call__" or params or ufunc not in _PROPAGATED:
-            raise UnsupportedError(f"Rounded: no error bound is known for np.{ufunc.__name__}")
-        value = ufunc(*(x.value if isinstance(x, Rounded) else x for x in inputs))
-        operands = [_operand(x, value.dtype) for x in inputs]
-        return Rounded(value, _PROPAGATED[ufunc](value, *operands) + _roundoff(value))
+        if method != "__call__" or params:
+            raise UnsupportedError(f"Rounded: no error bound is known for np.{ufunc.__name__}.{method} with {params}")
+        return _propagated(ufunc, *inputs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, params: Any) -> Rounded:
         if function not in _FUNCTIONS:
@@ -112,31 +110,39 @@ class Rounded:
         return _FUNCTIONS[function](*args, **params)
 
     def __add__(self, other: Any) -> Rounded:
-        return self.__array_ufunc__(np.add, "__call__", self, other)
+        return _propagated(np.add, self, other)
 
     def __radd__(self, other: Any) -> Rounded:
-        return self.__array_ufunc__(np.add, "__call__", other, self)
+        return _propagated(np.add, other, self)
 
     def __sub__(self, other: Any) -> Rounded:
-        return self.__array_ufunc__(np.subtract, "__call__", self, other)
+        return _propagated(np.subtract, self, other)
 
     def __rsub__(self, other: Any) -> Rounded:
-        return self.__array_ufunc__(np.subtract, "__call__", other, self)
+        return _propagated(np.subtract, other, self)
 
     def __mul__(self, other: Any) -> Rounded:
-        return self.__array_ufunc__(np.multiply, "__call__", self, other)
+        return _propagated(np.multiply, self, other)
 
     def __rmul__(self, other: Any) -> Rounded:
-        return self.__array_ufunc__(np.multiply, "__call__", other, self)
+        return _propagated(np.multiply, other, self)
 
     def __truediv__(self, other: Any) -> Rounded:
-        return self.__array_ufunc__(np.divide, "__call__", self, other)
+        return _propagated(np.divide, self, other)
 
     def __rtruediv__(self, other: Any) -> Rounded:
-        return self.__array_ufunc__(np.divide, "__call__", other, self)
+        return _propagated(np.divide, other, self)
 
     def __neg__(self) -> Rounded:
-        return self.__array_ufunc__(np.negative, "__call__", self)
+        return _propagated(np.negative, self)
+
+
+def _propagated(ufunc: Any, *inputs: Any) -> Rounded:
+    if ufunc not in _PROPAGATED:
+        raise UnsupportedError(f"Rounded: no error bound is known for np.{ufunc.__name__}")
+    value = ufunc(*(x.value if isinstance(x, Rounded) else x for x in inputs))
+    operands = [_operand(x, value.dtype) for x in inputs]
+    return Rounded(value, _PROPAGATED[ufunc](value, *operands) + _roundoff(value))
 
 
 def _operand(x: Any, dtype: Any) -> Rounded:

@@ -91,15 +91,17 @@ KINDS = {
     "layer_norm": Kind(_layer_norm, frozenset({"trailing"}), (2, 3, 8, 9), {"trailing": 2}),
     "rms_norm": Kind(_rms_norm, frozenset({"trailing"}), (2, 3, 8, 9), {"trailing": 2}),
 }
-OF_KINDS = {"eps": None, "affine": None, "num_features": None, "unbatched": False, "groups": None, "trailing": None}  # with their defaults
+# The options that are for these layers alone, and what stands where they are not given
+OF_KINDS: dict[str, Any] = {"eps": None, "affine": None, "num_features": None, "unbatched": False, "groups": None, "trailing": None}
 
 
 class FamilyLayer:
     """A layer of the family, made to fit the input, and the same on its probe."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.options, self.kind = options, KINDS[options.layer]
+        self.kind = KINDS[options.layer]
         refuse_options(options, self.kind.obeys | {"eps", "affine"})
+        self.options = argparse.Namespace(**vars(options) | {"affine": options.affine is not False})
 
     def on_input(self, read: Read, rng: np.random.Generator) -> Trial:
         """The layer with random gamma and beta, on what the user gave."""
@@ -127,7 +129,7 @@ class FamilyLayer:
         return nullcontext()
 
     def _made(self, shape: Shape, options: argparse.Namespace, dtype: Any, rng: np.random.Generator) -> nn.Norm:
-        layer = self.kind.made(shape, argparse.Namespace(**{**vars(options), "affine": options.affine is not False}))
+        layer = self.kind.made(shape, options)
         if options.eps is not None:
             layer.eps = options.eps
         layer.to(options.device, dtype)

@@ -7,6 +7,7 @@ import io
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from string import Template
@@ -177,17 +178,17 @@ def _timings(trials: Sequence[Trial]) -> Table:
         subject = subject_of(trial.layer, trial.x)
         x = trial.x.detach()
         x.requires_grad = True
-        g = Tensor(np.ones(subject.y.shape), subject.y.dtype, x.device)
-        parameters = {name: nn.Parameter(value, device=value.device) for name, value in subject.parameters.items()}
-        ways = {"analytic": lambda: trial.layer(x), "autograd": lambda: subject.composed({"x": x, **parameters})}  # noqa: B023 - called at once
-        seconds: dict[str, list[float]] = {way: [] for way in ways}
-        for _ in range(REPEATS):
-            for way, run in ways.items():
-                start = time.perf_counter()
-                y = run()
-                if y.requires_grad:
-                    grad(y, x, g, allow_unused=True)
-                seconds[way].append(time.perf_counter() - start)
-        analytic, composed = (1000 * statistics.median(times) for times in seconds.values())
+        values = {"x": x, **{name: nn.Parameter(value, device=value.device) for name, value in subject.parameters.items()}}
+        ways: tuple[Callable[[], Tensor], ...] = (partial(trial.layer, x), partial(subject.composed, values))
+        seconds = [[_seconds(way, x) for way in ways] for _ in range(REPEATS)]
+        analytic, composed = (1000 * statistics.median(times) for times in zip(*seconds, strict=True))
         rows.append((trial.title.partition(":")[0].lower(), f"{analytic:.3g} ms", f"{composed:.3g} ms", f"{composed / analytic:.2f}"))
     return Table(f"forward and backward, median of {REPEATS}", ("on the", "analytic", "autograd", "autograd / analytic"), rows)
+
+
+def _seconds(forward: Callable[[], Tensor], x: Tensor) -> float:
+    start = time.perf_counter()
+    y = forward()
+    if y.requires_grad:
+        grad(y, x, Tensor(np.ones(y.shape), y.dtype, y.device), allow_unused=True)
+    return time.perf_counter() - start

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
@@ -32,7 +32,7 @@ def _per_slice(v: Any, axes: Shape) -> Any:
     return np.sum(v, axis=axes, keepdims=True)
 
 
-def _count(x: Any, axes: Shape) -> int:
+def _count(x: Any, axes: Iterable[int]) -> int:
     return math.prod(x.shape[i] for i in axes)
 
 
