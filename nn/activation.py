@@ -9,9 +9,8 @@ import minitensor as mt
 from minitensor import Tensor
 
 from . import functional, init
-from .functional.activation import named_axis
+from .arguments import named_axis, positive_int
 from .module import Module
-from .norm.base import positive_int
 from .parameter import Parameter
 
 

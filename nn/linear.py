@@ -9,9 +9,9 @@ import minitensor as mt
 from minitensor import Tensor
 
 from . import init
+from .arguments import positive_int
 from .functional.linear import linear
 from .module import Module
-from .norm.base import positive_int
 from .parameter import Parameter
 
 

@@ -3,9 +3,9 @@
     def test_softplus(torch_says):
         expected = torch_says(lambda torch: torch.nn.functional.softplus(torch.tensor([-1.0, 2.0])))
 
-The answer (a tensor, a number, or a list, tuple or dict of them) comes back as NumPy arrays, in a dict for a dict and a list for the others.
-It is read from recorded/MODULE.safetensors; ``pytest --record-torch tests/nn/test_MODULE.py`` asks PyTorch anew and writes the file. Where PyTorch
-is installed, every run asks it again and holds the record to it.
+The answer (a tensor, a number, or a list, tuple or dict of them) comes back as NumPy arrays: in a dict for a dict, in a list for the
+others. It is read from recorded/MODULE.safetensors; ``pytest --record-torch tests/nn/test_MODULE.py`` asks PyTorch anew and writes the
+file. Where PyTorch is installed, every run asks it again and holds the record to it.
 """
 
 from __future__ import annotations
@@ -82,6 +82,4 @@ def _flat(answer: Any) -> dict[str, np.ndarray]:
     else:
         parts = {"value": answer}
     # a copy: PyTorch goes on writing into the memory of what it has answered
-    return {
-        key: np.array(value.detach().numpy() if isinstance(value, torch.Tensor) else value, order="C") for key, value in parts.items()
-    }
+    return {key: np.array(value.detach().numpy() if isinstance(value, torch.Tensor) else value, order="C") for key, value in parts.items()}

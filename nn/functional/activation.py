@@ -22,7 +22,9 @@ import numpy as np
 
 import minitensor as mt
 from minitensor import Tensor, primitive
-from minitensor.errors import DTypeError, ShapeError, describe
+from minitensor.errors import ShapeError, describe
+
+from ..arguments import check_floating, named_axis
 
 __all__ = [
     "celu", "elu", "gelu", "glu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_softmax", "logsigmoid", "mish",
@@ -43,26 +45,6 @@ def widen(x: Tensor) -> Tensor:
 def narrow(y: Tensor, dtype: Any) -> Tensor:
     """``y`` in ``dtype``."""
     return y if y.dtype == dtype else y.astype(dtype)
-
-
-def check_floating(name: str, value: Any, what: str = "input") -> None:
-    """Refuse what is no Tensor of floating numbers."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: {what} must be a Tensor, got {describe(value)}; mt.tensor(array) makes one")
-    if value.dtype.kind != "f":
-        raise DTypeError(f"{name}: {what} must be floating numbers, got {describe(value)}; use {what}.astype(mt.float32)")
-
-
-def named_axis(function: F) -> F:
-    """Tell a caller who writes PyTorch's ``dim=`` that it is ``axis=`` here."""
-
-    @functools.wraps(function)
-    def call(*args: Any, **params: Any) -> Any:
-        if "dim" in params:
-            raise TypeError(f"{function.__qualname__.removesuffix('.__init__')}: the keyword dim= is named axis= here, as NumPy names it")
-        return function(*args, **params)
-
-    return cast(F, call)
 
 
 def _activation(function: F) -> F:

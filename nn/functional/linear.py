@@ -9,7 +9,8 @@ import numpy as np
 from minitensor import Tensor
 from minitensor.errors import ShapeError, describe
 
-from .activation import check_floating, narrow, widen
+from ..arguments import check_floating
+from .activation import narrow, widen
 
 __all__ = ["linear"]
 
@@ -28,16 +29,18 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     given = {"input": input, "weight": weight} | ({} if bias is None else {"bias": bias})
     for name, tensor in given.items():
         check_floating("linear", tensor, name)
-    shapes = ", ".join(f"{name} {describe(tensor)}" for name, tensor in given.items())
+    problem = ""
     if weight.ndim not in (1, 2) or not input.ndim or input.shape[-1] != weight.shape[-1]:
-        raise ShapeError(f"linear: input (..., in) and weight (out, in) must have the same last axis, got {shapes}")
-    if bias is not None and bias.shape != weight.shape[:-1]:
-        raise ShapeError(f"linear: bias must have the shape {weight.shape[:-1]} of the outputs, got {shapes}")
+        problem = "input (..., in) and weight (out, in) must have the same last axis"
+    elif bias is not None and bias.shape != weight.shape[:-1]:
+        problem = f"bias must have the shape {weight.shape[:-1]} of the outputs"
+    if problem:
+        raise ShapeError(f"linear: {problem}, got {', '.join(f'{name} {describe(tensor)}' for name, tensor in given.items())}")
     batch, features = input.shape[:-1], input.shape[-1]
-    x = widen(input)
+    x = widen(input)  # and with it weight and bias, as NumPy promotes them
     # One matrix product: a stack of them would give the weight a gradient per matrix, to be summed
     rows = x.reshape(math.prod(batch), features) if len(batch) > 1 else x
-    y = rows @ widen(weight).T
-    y = y if bias is None else y + widen(bias)
+    y = rows @ weight.T
+    y = y if bias is None else y + bias
     y = y.reshape(*batch, *weight.shape[:-1]) if len(batch) > 1 else y
     return narrow(y, np.result_type(*(tensor.dtype for tensor in given.values())))

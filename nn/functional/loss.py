@@ -23,7 +23,8 @@ import minitensor as mt
 from minitensor import Tensor, primitive
 from minitensor.errors import DeviceError, DTypeError, ShapeError, describe
 
-from .activation import OnTensors, check_floating, log1pexp, log_softmax, narrow, where, widen
+from ..arguments import check_floating
+from .activation import OnTensors, log1pexp, log_softmax, narrow, where, widen
 
 __all__ = [
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "huber_loss", "kl_div", "l1_loss", "mse_loss", "nll_loss",

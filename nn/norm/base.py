@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,6 +12,7 @@ from minitensor import Tensor
 from minitensor.arrays import parse_device
 from minitensor.errors import DTypeError, ShapeError, describe
 
+from ..arguments import positive_int
 from ..module import Module
 from ..parameter import Parameter
 from . import formulas, functional
@@ -124,27 +124,6 @@ class TrackingNorm(Norm):
         if self.num_batches_tracked is not None and (version is None or version < 2) and counter not in state:
             state[counter] = self.num_batches_tracked
         return []
-
-
-def positive_int(layer: Module, name: str, value: Any) -> int:
-    """The value as an int, if it is one and positive."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool):
-        raise TypeError(f"{type(layer).__name__}: {name} must be an int, got {value!r}")
-    if number < 1:
-        raise ValueError(f"{type(layer).__name__}: {name} must be positive, got {value}")
-    return number
-
-
-def int_shape(layer: Module, name: str, value: int | Sequence[int]) -> Shape:
-    """One int or several as a shape of positive ints."""
-    sizes = value if isinstance(value, (tuple, list)) else (value,)
-    if not sizes:
-        raise ValueError(f"{type(layer).__name__}: {name} must name at least one axis, got {value!r}")
-    return tuple(positive_int(layer, name, size) for size in sizes)
 
 
 def refuse_rank(layer: Module, x: Any, layouts: str, hint: str = "") -> None:

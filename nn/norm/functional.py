@@ -18,6 +18,7 @@ import numpy as np
 from minitensor import Tensor, no_grad, ones, zeros
 from minitensor.errors import DTypeError, ShapeError, describe
 
+from ..arguments import check_floating
 from . import formulas, layout, primitives
 from .layout import Layout, Shape
 
@@ -288,11 +289,8 @@ def check_options(name: str, eps: Any, backward: Way) -> None:
 
 def check_input(name: str, x: Any, eps: float, backward: Way) -> None:
     """Raise unless x is a floating Tensor, and as `check_options`."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name}: a Tensor is needed, got {describe(x)}; mt.tensor(array) makes one")
+    check_floating(name, x)
     check_options(name, eps, backward)
-    if x.dtype.kind != "f":
-        raise DTypeError(f"{name}: floating numbers are needed, got {describe(x)}; use x.astype(mt.float32)")
 
 
 def check_slices(name: str, shape: Shape, where: Layout) -> None:

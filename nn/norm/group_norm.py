@@ -7,8 +7,9 @@ from typing import Any
 
 from minitensor import Tensor
 
+from ..arguments import positive_int
 from . import functional, layout
-from .base import Norm, positive_int, refuse_rank
+from .base import Norm, refuse_rank
 from .layout import Layout, Shape
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from minitensor import Tensor
 
+from ..arguments import int_shape
 from . import formulas, functional, layout
-from .base import Norm, int_shape, refuse_rank
+from .base import Norm, refuse_rank
 from .layout import Layout, Shape
 
 

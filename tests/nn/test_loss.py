@@ -199,6 +199,8 @@ def test_integers_and_booleans_are_targets():
         expected = function(x, np.array([1.0, 0.0])).item()
         for target in ([1, 0], np.array([True, False]), mt.tensor([1, 0]), np.array([1, 0], np.uint8)):
             assert function(x, target).item() == expected
+    # of uint8, NumPy's log is a float16
+    assert functional.kl_div(x, np.array([3, 5], np.uint8)).item() == functional.kl_div(x, np.array([3.0, 5.0])).item()
 
 
 def test_python_floats_take_the_inputs_dtype():

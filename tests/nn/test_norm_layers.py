@@ -328,8 +328,9 @@ def test_the_eps_of_rms_norm_is_pytorchs(torch_says):
     x = np.array([[1e-4, -3e-4, 2e-4], [3e-8, 1e-8, 0]])
     expected = torch_says(lambda torch: [torch.nn.RMSNorm(3, dtype=d)(torch.tensor(x, dtype=d)) for d in (torch.float64, torch.float32)])
     for dtype, answer in zip((np.float64, np.float32), expected, strict=True):
-        found = nn.RMSNorm(3, dtype=dtype)(mt.tensor(x, dtype)).detach().numpy()
-        np.testing.assert_allclose(found, answer, rtol=4 * float(np.finfo(dtype).eps))
+        layer = nn.RMSNorm(3, dtype=dtype)
+        for found in (layer(mt.tensor(x, dtype)).detach().numpy(), layer.formula(x.astype(dtype), None, None)):
+            np.testing.assert_allclose(found, answer, rtol=4 * float(np.finfo(dtype).eps))
     half, single = (nn.RMSNorm(3)(mt.tensor(x.astype(np.float16), dtype)).detach().numpy() for dtype in (np.float16, np.float32))
     np.testing.assert_array_equal(half, single.astype(np.float16))
 

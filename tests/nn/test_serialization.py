@@ -25,8 +25,7 @@ from hypothesis import given, settings
 import minitensor as mt
 from minitensor import nn
 from minitensor.errors import CheckpointError, DTypeError, MissingPackageError
-from minitensor.nn import serialization
-from minitensor.nn import Linear
+from minitensor.nn import Linear, serialization
 from minitensor.nn.serialization import load, save
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
