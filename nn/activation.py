@@ -155,7 +155,7 @@ class Hardswish(_Activation):
 
 
 class Hardshrink(_ActivationWith):
-    """x where |x| > ``lambd``, else 0: `functional.hardshrink`.
+    """x where ``|x|`` > ``lambd``, else 0: `functional.hardshrink`.
 
     >>> Hardshrink(1.0)(Tensor([-2.0, 0.5]))
     tensor([-2.,  0.])
@@ -312,7 +312,7 @@ class Tanhshrink(_Activation):
 
 
 class Softsign(_Activation):
-    """x / (1 + |x|): `functional.softsign`.
+    """x / (1 + ``|x|``): `functional.softsign`.
 
     >>> Softsign()(Tensor([-1.0, 2.0]))
     tensor([-0.5   ,  0.6667])

@@ -4,7 +4,7 @@ Shape, dtype, device and ``requires_grad`` stay. A graph recorded before keeps t
 `numpy.random.Generator`; without one, the random numbers are those that `minitensor.manual_seed` seeds. They are drawn in float64 on the
 CPU, so that a seed gives the same weights on every device, and rounded to the Tensor's dtype.
 
-Weights have the shape (out, in, *kernel). With k the product of the kernel's lengths, fan_in = in * k is the number of inputs that one
+Weights have the shape ``(out, in, *kernel)``. With k the product of the kernel's lengths, fan_in = in * k is the number of inputs that one
 output sums, and fan_out = out * k.
 
 All raise `TypeError` for what is not a Tensor, `DTypeError` for a Tensor that is not floating, `GraphError` for one that an operation made.
@@ -152,8 +152,8 @@ def eye_(tensor: T) -> T:
 def dirac_(tensor: T, groups: int = 1) -> T:
     """1 at the kernel's centre from channel i to channel i, 0 elsewhere: a convolution that hands on its inputs, in each group anew.
 
-    The weight has the shape (out, in / groups, *kernel) and 3, 4 or 5 axes. Raises `ShapeError` for another number of axes, `ValueError`
-    unless ``groups`` is positive and divides out.
+    The weight has the shape ``(out, in / groups, *kernel)`` and 3, 4 or 5 axes. Raises `ShapeError` for another number of axes,
+    `ValueError` unless ``groups`` is positive and divides out.
 
     >>> import minitensor as mt
     >>> dirac_(mt.zeros(2, 2, 3)).tolist()

@@ -40,7 +40,7 @@ class MSELoss(_Loss):
 
 
 class L1Loss(_Loss):
-    """|x - t|: `functional.l1_loss`.
+    """``|x - t|``: `functional.l1_loss`.
 
     >>> L1Loss()(Tensor([1.0, 2.0]), [0.0, 4.0])
     tensor(1.5)
@@ -51,7 +51,7 @@ class L1Loss(_Loss):
 
 
 class HuberLoss(_Loss):
-    """d**2 / 2 for |d| < ``delta``, else delta (|d| - delta / 2), with d = x - t: `functional.huber_loss`.
+    """d**2 / 2 for ``|d|`` < ``delta``, else delta (``|d|`` - delta / 2), with d = x - t: `functional.huber_loss`.
 
     >>> HuberLoss(reduction="none", delta=2.0)(Tensor([1.0, 3.0]), [0.0, 0.0])
     tensor([0.5, 4. ])
@@ -66,7 +66,7 @@ class HuberLoss(_Loss):
 
 
 class SmoothL1Loss(_Loss):
-    """d**2 / (2 ``beta``) for |d| < beta, else |d| - beta / 2, with d = x - t: `functional.smooth_l1_loss`.
+    """d**2 / (2 ``beta``) for ``|d|`` < beta, else ``|d|`` - beta / 2, with d = x - t: `functional.smooth_l1_loss`.
 
     >>> SmoothL1Loss(reduction="none", beta=2.0)(Tensor([1.0, 3.0]), [0.0, 0.0])
     tensor([0.25, 2.  ])

@@ -152,7 +152,7 @@ class NormSubject(Subject):
         return np.broadcast_to(1 / np.where(r == 0, 1, r), seen.shape).reshape(x.shape)
 
     def reach(self, y: Array) -> float:
-        """|x_hat| <= sqrt(m), whatever the bound of its roundings says."""
+        """``|x_hat|`` <= sqrt(m), whatever the bound of its roundings says."""
         gamma = self.parameters.get("gamma")
         largest = 1.0 if gamma is None else float(np.max(np.abs(gamma.cpu().numpy())))
         return 2 * math.sqrt(self.where.m) * largest

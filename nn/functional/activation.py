@@ -4,8 +4,8 @@ The result has the input's dtype; float16 is computed in float32 and rounded onc
 nan stays nan. All raise `TypeError` for an input that is no Tensor and `DTypeError` for one that is not floating.
 
 They are made of NumPy functions, so derivatives of every order are exact; what a derivative is at a kink stands with each function. Two are
-primitives of their own, closed under differentiation, because formulas for them that do not overflow contain |x|, which has no derivative
-at 0, where they have one::
+primitives of their own, closed under differentiation, because formulas for them that do not overflow contain ``|x|``, which has no
+derivative at 0, where they have one::
 
     sigmoid(x)     vjp:  g y (1 - y)
     softplus(x)    vjp:  g sigmoid(x)
@@ -155,7 +155,7 @@ def hardswish(input: Tensor) -> Tensor:
 
 @_activation
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
-    """x where |x| > ``lambd``, else 0; the derivative is 0 at -lambd and lambd.
+    """x where ``|x|`` > ``lambd``, else 0; the derivative is 0 at -lambd and lambd.
 
     >>> hardshrink(Tensor([-1.0, 0.3, 0.5]))
     tensor([-1.,  0.,  0.])
@@ -324,7 +324,7 @@ def tanhshrink(input: Tensor) -> Tensor:
 
 @_activation
 def softsign(input: Tensor) -> Tensor:
-    """x / (1 + |x|); the derivative at 0 is 1, the second 0.
+    """x / (1 + ``|x|``); the derivative at 0 is 1, the second 0.
 
     >>> softsign(Tensor([-1.0, 3.0]))
     tensor([-0.5 ,  0.75])

@@ -103,7 +103,7 @@ def mse_loss(input: Tensor, target: Any, reduction: str = "mean", weight: Any = 
 
 
 def l1_loss(input: Tensor, target: Any, reduction: str = "mean", weight: Any = None) -> Tensor:
-    """|x - t|; the derivative at x = t is 0. Weights as in `mse_loss`.
+    """``|x - t|``; the derivative at x = t is 0. Weights as in `mse_loss`.
 
     >>> l1_loss(Tensor([1.0, 2.0]), [0.0, 4.0])
     tensor(1.5)
@@ -119,7 +119,7 @@ def _weighted(name: str, losses: Tensor, reduction: str, input: Tensor, weight: 
 
 
 def huber_loss(input: Tensor, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None) -> Tensor:
-    """d**2 / 2 for |d| < ``delta``, else delta (|d| - delta / 2), with d = x - t; the second derivative at |d| = delta is 0.
+    """d**2 / 2 for ``|d|`` < ``delta``, else delta (``|d|`` - delta / 2), with d = x - t; the second derivative at ``|d|`` = delta is 0.
 
     With weights, each loss is multiplied by its weight; the mean is still divided by the number of elements, as in PyTorch.
     `ValueError` unless delta > 0. Huber, "Robust estimation of a location parameter", 1964.
@@ -139,9 +139,9 @@ def _huber(d: Tensor, delta: float) -> Tensor:
 
 
 def smooth_l1_loss(input: Tensor, target: Any, reduction: str = "mean", beta: float = 1.0) -> Tensor:
-    """d**2 / (2 ``beta``) for |d| < beta, else |d| - beta / 2, with d = x - t: `huber_loss` divided by its delta; beta = 0 is `l1_loss`.
+    """d**2 / (2 ``beta``) for ``|d|`` < beta, else ``|d|`` - beta / 2, with d = x - t.
 
-    The second derivative at |d| = beta is 0. `ValueError` for beta < 0. Girshick, arXiv 1504.08083.
+    That is `huber_loss` divided by its delta; beta = 0 is `l1_loss`. The second derivative at ``|d|`` = beta is 0. `ValueError` for beta < 0. Girshick, arXiv 1504.08083.
 
     >>> smooth_l1_loss(Tensor([0.5, 3.0]), [0.0, 0.0], reduction="none")
     tensor([0.125, 2.5  ])
@@ -201,7 +201,7 @@ def binary_cross_entropy(input: Tensor, target: Any, weight: Any = None, reducti
 def binary_cross_entropy_with_logits(
     input: Tensor, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
 ) -> Tensor:
-    """-(p t log(s) + (1 - t) log(1 - s)), with s = sigmoid(x) and p = ``pos_weight``, which broadcasts to the input; exact for large |x|.
+    """-(p t log(s) + (1 - t) log(1 - s)), with s = sigmoid(x) and p = ``pos_weight``, which broadcasts to the input.
 
     p > 1 makes a positive that is missed cost more than a false alarm.
 
