@@ -103,4 +103,4 @@ def test_the_readme_holds_the_two_commands():
     start = (ROOT / "README.md").read_text().partition("## Quick start")[2].partition("\n## ")[0]
     first, second = re.findall(r"^```\n(.*)\n```$", start, re.M)
     assert first.endswith("minitensor compare")
-    assert second.endswith("python -m pytest")
+    assert second.endswith("python -m pytest -n auto")

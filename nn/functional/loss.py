@@ -141,7 +141,8 @@ def _huber(d: Tensor, delta: float) -> Tensor:
 def smooth_l1_loss(input: Tensor, target: Any, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """d**2 / (2 ``beta``) for ``|d|`` < beta, else ``|d|`` - beta / 2, with d = x - t.
 
-    That is `huber_loss` divided by its delta; beta = 0 is `l1_loss`. The second derivative at ``|d|`` = beta is 0. `ValueError` for beta < 0. Girshick, arXiv 1504.08083.
+    That is `huber_loss` divided by its delta; beta = 0 is `l1_loss`. The second derivative at ``|d|`` = beta is 0. `ValueError` for
+    beta < 0. Girshick, arXiv 1504.08083.
 
     >>> smooth_l1_loss(Tensor([0.5, 3.0]), [0.0, 0.0], reduction="none")
     tensor([0.125, 2.5  ])

@@ -30,6 +30,20 @@ FLOORS = [
     ["__main__"],
 ]
 
+# The same inside nn
+NN_FLOORS = [
+    ["arguments", "parameter"],
+    ["hooks", "state", "summary"],
+    ["module"],
+    ["containers", "init", "optim", "serialization"],
+    ["norm"],
+    ["functional"],
+    ["linear", "activation", "loss"],
+    ["derivation"],
+    ["comparison"],
+    [""],
+]
+
 
 def modules() -> dict[str, Path]:
     """Every module of the package by its dotted name below minitensor; in a checkout nn/ stands beside it."""
@@ -39,19 +53,33 @@ def modules() -> dict[str, Path]:
     return {".".join(name.with_suffix("").parts).removesuffix("__init__").rstrip("."): path for name, path in files.items()}
 
 
-def floor(name: str) -> int:
-    """The floor of a dotted name below minitensor."""
-    for number, names in enumerate(FLOORS):
-        if name.partition(".")[0] in names:
+def floor(name: str) -> tuple[int, int]:
+    """The floor of a dotted name below minitensor, and the one inside nn."""
+    top, _, rest = name.partition(".")
+    return _among(FLOORS, top, name), _among(NN_FLOORS, rest.partition(".")[0], name) if top == "nn" else 0
+
+
+def _among(floors: list[list[str]], room: str, name: str) -> int:
+    for number, names in enumerate(floors):
+        if room in names:
             return number
-    raise AssertionError(f"minitensor.{name} is on no floor: add it to FLOORS")
+    raise AssertionError(f"minitensor.{name} is on no floor: add it to FLOORS or NN_FLOORS")
 
 
 def imported(name: str, path: Path) -> list[str]:
-    """The modules of the package that a file imports, anywhere in it, as dotted names below minitensor."""
+    """The modules of the package that a file imports, anywhere in it but for the type checker alone, as dotted names below minitensor."""
     found = []
+    tree = ast.parse(path.read_text())
+    for_types = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree):
+        if node in for_types:
+            continue
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -73,7 +101,8 @@ def test_this_reads_imports_of_every_kind(tmp_path: Path) -> None:
     """An import is found at the top, in a function, relative and absolute; and the floors know one from the other."""
     path = tmp_path / "walk.py"
     absolute = "from minitensor import nn\ndef f():\n    import minitensor.commands\n"
-    path.write_text(absolute + "from . import differences\nfrom ..tensor import Tensor\nif f:\n    from .rounding import Rounded\n")
+    types = "if TYPE_CHECKING:\n    from ..drawing import Drawing\n"
+    path.write_text(types + absolute + "from . import differences\nfrom ..tensor import Tensor\nif f:\n    from .rounding import Rounded\n")
     assert set(imported("autograd.walk", path)) == {"nn", "commands", "autograd.differences", "tensor", "autograd.rounding"}
     assert {other for other in imported("autograd.walk", path) if floor(other) > floor("autograd.walk")} == {"nn", "commands"}
 
