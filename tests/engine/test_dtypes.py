@@ -179,7 +179,7 @@ def test_the_default_dtype_is_floating(dtype) -> None:
     assert mt.get_default_dtype() == np.float32
 
 
-@pytest.mark.parametrize("data", ["text", None, [None], {"a": 1}, object(), 2**70], ids=repr)
+@pytest.mark.parametrize("data", ["text", None, [None], {"a": 1}, object(), 2**70], ids=["text", "None", "list", "dict", "object", "large"])
 def test_only_numbers_become_tensors(data) -> None:
     with pytest.raises(DTypeError, match="numbers are needed"):
         mt.tensor(data)

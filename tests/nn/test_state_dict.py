@@ -206,7 +206,7 @@ def test_everything_that_does_not_fit_is_told_at_once_and_nothing_changes():
         ([[1.0], [1.0, 2.0]], "inhomogeneous"),
         (np.array([None, None]), "got dtype object"),
         (np.ma.masked_array([1.0, 2.0]), "MaskedArray is not a plain array"),
-        (Exporting(SimpleNamespace(__dlpack__=None, __dlpack_device__=lambda: (8, 0))), "device type 8"),
+        pytest.param(Exporting(SimpleNamespace(__dlpack__=None, __dlpack_device__=lambda: (8, 0))), "device type 8", id="elsewhere"),
         (np.float64(3.0), r"shape \(2,\) here, \(\) given"),
     ],
     ids=str,
