@@ -9,7 +9,7 @@ import minitensor as mt
 from minitensor import Tensor
 
 from . import functional, init
-from .arguments import named_axis, positive_int
+from .arguments import named_axis, placement, positive_int
 from .module import Module
 from .parameter import Parameter
 
@@ -94,7 +94,7 @@ class PReLU(Module):
         super().__init__()
         self.num_parameters = positive_int(self, "num_parameters", num_parameters)
         self.init = init
-        self.weight = Parameter(mt.zeros(self.num_parameters, dtype=dtype, device=device))
+        self.weight = Parameter(mt.zeros(self.num_parameters, **placement(self, device, dtype)))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -7,7 +7,10 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
+import numpy as np
+
 from minitensor import Tensor
+from minitensor.arrays import parse_device
 from minitensor.errors import DTypeError, describe
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -46,9 +49,18 @@ def positive_int(layer: object, name: str, value: Any) -> int:
     return number
 
 
+def placement(layer: object, device: Any, dtype: Any) -> dict[str, Any]:
+    """Where and in what dtype a layer makes its parameters; None is the default of either."""
+    if dtype is not None and np.dtype(dtype).kind != "f":
+        raise DTypeError(f"{type(layer).__name__}: dtype must be a floating one, got {np.dtype(dtype)}")
+    return {"dtype": dtype, "device": parse_device(device)}
+
+
 def int_shape(layer: object, name: str, value: int | Sequence[int]) -> tuple[int, ...]:
     """One int or several as a shape of positive ints."""
     sizes = value if isinstance(value, (tuple, list)) else (value,)
+    if hasattr(value, "shape"):
+        raise TypeError(f"{type(layer).__name__}: {name} must be an int or a tuple of ints, got {value!r}")
     if not sizes:
         raise ValueError(f"{type(layer).__name__}: {name} must name at least one axis, got {value!r}")
     return tuple(positive_int(layer, name, size) for size in sizes)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from numbers import Real
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -58,7 +59,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     if gain is not None:
         return gain
     slope = 0.01 if param is None else param
-    if isinstance(slope, bool) or not isinstance(slope, (int, float)):
+    if isinstance(slope, bool) or not isinstance(slope, Real):
         raise ValueError(f"calculate_gain: the slope of leaky_relu must be a number, got {slope!r}")
     return math.sqrt(2 / (1 + slope**2))
 

@@ -9,7 +9,7 @@ import minitensor as mt
 from minitensor import Tensor
 
 from . import init
-from .arguments import positive_int
+from .arguments import placement, positive_int
 from .functional.linear import linear
 from .module import Module
 from .parameter import Parameter
@@ -36,8 +36,9 @@ class Linear(Module):
         super().__init__()
         self.in_features = positive_int(self, "in_features", in_features)
         self.out_features = positive_int(self, "out_features", out_features)
-        self.weight = Parameter(mt.zeros(self.out_features, self.in_features, dtype=dtype, device=device))
-        self.register_parameter("bias", Parameter(mt.zeros(self.out_features, dtype=dtype, device=device)) if bias else None)
+        place = placement(self, device, dtype)
+        self.weight = Parameter(mt.zeros(self.out_features, self.in_features, **place))
+        self.register_parameter("bias", Parameter(mt.zeros(self.out_features, **place)) if bias else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

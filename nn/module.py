@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Self
@@ -99,6 +100,8 @@ class Module:
             self.__dict__[registry][name] = value
         elif home is None:
             object.__setattr__(self, name, value)
+        elif home == "_modules" and value is None:
+            self.register_module(name, None)
         elif value is None or (home == "_buffers" and isinstance(value, Tensor)):
             self.__dict__[home][name] = value
         else:
@@ -367,6 +370,22 @@ class Module:
         are reported as errors, also without ``strict``. When the load fails, all that was done to modules and their Tensors is undone.
         """
         return []
+
+    # -- copying ------------------------------------------------------------------------------------------------------------------
+
+    def _copied(self) -> Self:
+        """A deep copy; `GraphError` with the name of the attribute that cannot be copied, because an operation made it."""
+        try:
+            return copy.deepcopy(self)
+        except GraphError as error:
+            for path, module in self.named_modules():
+                for name, value in vars(module).items():
+                    if isinstance(value, Tensor) and not value.is_leaf:
+                        raise GraphError(
+                            f"{type(self).__name__} cannot be copied: an operation made the Tensor that it keeps as "
+                            f"{f'{path}.{name}' if path else name!r}; keep .detach() of it instead"
+                        ) from error
+            raise
 
     # -- showing ------------------------------------------------------------------------------------------------------------------
 

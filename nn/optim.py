@@ -248,7 +248,7 @@ class SGD(Optimizer):
             g = g + weight_decay * theta
         if not momentum:
             return theta - lr * g
-        b = momentum * state["momentum_buffer"] + (1 - dampening) * g if "momentum_buffer" in state else g
+        b = momentum * state["momentum_buffer"] + (1 - dampening) * g if "momentum_buffer" in state else +g  # a copy
         state["momentum_buffer"] = b
         return theta - lr * (g + momentum * b if nesterov else b)
 

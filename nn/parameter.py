@@ -30,13 +30,14 @@ class Parameter(Tensor):
 
 
 def rebind(tensor: Tensor, array: Array) -> None:
-    """Give a leaf another array of its shape, also of another dtype or on another device; whoever holds the Tensor sees it.
+    """Give a leaf another array, also of another dtype, shape or device; whoever holds the Tensor sees it.
 
-    ``tensor.data = array`` would cast to the old dtype. The leaf stays the one that hooks and recorded graphs refer to.
+    ``tensor.data = array`` would cast to the old dtype, and wants the old shape. The leaf stays the one that hooks and recorded graphs
+    refer to.
     """
     tensor._array = array
     if tensor._node is not None:
-        tensor._node.dtype = array.dtype
+        tensor._node.dtype, tensor._node.shape = array.dtype, array.shape
 
 
 class UninitializedParameter(Parameter):
@@ -55,9 +56,8 @@ class UninitializedParameter(Parameter):
 
     def materialize(self, values: Tensor) -> None:
         """Become an ordinary Parameter with these values, and stay the same object, which an optimiser may hold."""
-        required = self.requires_grad
         self.__class__ = Parameter  # type: ignore[assignment]
-        Tensor.__init__(self, values, requires_grad=required)
+        rebind(self, values.detach()._array.copy())
 
     def __repr__(self) -> str:
         return "<UninitializedParameter>"

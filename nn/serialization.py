@@ -70,7 +70,12 @@ def save(state: Module | Mapping[str, Any], path: str | os.PathLike[str], metada
     metadata = {} if metadata is None else metadata
     if not isinstance(metadata, Mapping) or not all(isinstance(text, str) for item in metadata.items() for text in item):
         raise TypeError(f"save: metadata are strings by name, got {metadata!r}; json.dumps makes a string of most values")
-    versions = {module: told["version"] for module, told in getattr(values, "_metadata", {}).items()}
+    told = {module: of_module.get("version") for module, of_module in getattr(values, "_metadata", {}).items()}
+    versions = {module: version for module, version in told.items() if version is not None}
+    if not all(type(version) is int for version in versions.values()):
+        raise TypeError(f"save: the versions of modules are ints, got {versions}")
+    if _VERSIONS in metadata:
+        raise CheckpointError(f"save: metadata {_VERSIONS!r} is where the versions of modules are kept; use another name")
     header = {**metadata, _VERSIONS: json.dumps(versions)} if versions else dict(metadata)
     try:
         data = package.numpy.save({name: _little_endian(name, value) for name, value in values.items()}, header or None)

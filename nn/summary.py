@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -73,7 +72,7 @@ class Summary:
 
 def summarize(module: Module, inputs: tuple[Any, ...]) -> Summary:
     """`Module.summary`, which documents it."""
-    trial = copy.deepcopy(module).eval()
+    trial = module._copied().eval()
     shapes: dict[Module, list[str]] = {}
     title = type(module).__name__
     if inputs:

@@ -87,6 +87,11 @@ def compare_backward(
         for name, one in analytic.items()
     ]
     rows += _numerical_rows(trial, rng, analytic, composed, bounds, progress)
+    lost = [name for name, value in composed.items() if not np.isfinite(value).all()]
+    if lost:
+        trial.notes.append(
+            f"Autograd itself gives nan or inf in {', '.join(lost)}: {x.dtype} may be too narrow, or there is no derivative."
+        )
     known, unseen = _unseen(trial, composed, bounds, progress)
     wrong = {row.quantity for row in rows if not row.ok}
     if wrong and wrong <= {"H u", "H u . v"}:
@@ -173,7 +178,8 @@ class _Experiment:
                     largest["H u"], largest["dx"] / float(np.max(self.subject.spread(self.x.cpu().numpy().astype(np.float64))))
                 )
             return {name: np.full(value.shape, ASSUMED * self.unit * largest[name]) for name, value in right.items()}
-        return {name: one.get(name, bound) + bound for name, bound in other.items()}
+        # A wrong backward that divides by 0 has no bound; it is held to the other way's
+        return {name: bound + np.where(np.isfinite(one.get(name, bound)), one.get(name, bound), bound) for name, bound in other.items()}
 
     def origin(self, name: str, value: Array, bound: Array) -> str:
         """Where a tolerance comes from, in words."""
@@ -266,10 +272,13 @@ def _numerical_rows(
             except UnsupportedError:
                 return math.nan
 
-    def noise(weights: Array, bound: Array) -> float:
-        """The rounding error of a weighted sum in float64. An infinite one says nothing and would drown the numbers: 0 stands for it."""
-        narrow = float(np.finfo(np.float64).eps) / 2 / trial.unit  # from a bound in the input's dtype to one in float64
-        total = narrow * _along(np.abs(weights), bound)
+    def noise(weights: Array, bound: Array, name: str, leaf: str) -> float:
+        """The rounding error in float64 of a sum weighted by ``weights``, and of the moved leaf in it.
+
+        An infinite one says nothing and would drown the numbers: 0 stands for it.
+        """
+        unit = float(np.finfo(np.float64).eps) / 2  # bounds are in the input's dtype
+        total = unit * (_along(np.abs(weights), bound) / trial.unit + _along(np.abs(composed[name]), np.abs(leaves[leaf])))
         return total if math.isfinite(total) else 0.0
 
     rows, holomorphic = [], True
@@ -278,7 +287,8 @@ def _numerical_rows(
         v = along(name, spread if leaf == "x" else 1.0)
         found, slack = _along(analytic[name], v), _along(bounds[name], np.abs(v))
         progress(f"{name} by Richardson-extrapolated differences")
-        numerical = richardson(lambda t: float(loss(leaf, t, v)), noise=noise(g, np.minimum(bounds["y"], subject.reach(composed["y"]))))  # noqa: B023 - called at once
+        rounding = noise(g, np.minimum(bounds["y"], subject.reach(composed["y"])), name, leaf)
+        numerical = richardson(lambda t: float(loss(leaf, t, v)), noise=rounding)  # noqa: B023 - called at once
         origin = f"roundings of {name}, error bar {numerical.error:.0e}"
         rows.append(_row(f"{name} . v", "Richardson", found, numerical.value, slack + numerical.error, origin))
         progress(f"{name} by the complex step")
@@ -296,7 +306,7 @@ def _numerical_rows(
     v = along("H u", spread)
     second = richardson(
         lambda t: by_complex_step(lambda z: weighted(leaves | {"x": leaves["x"] + t * v + z * u})),
-        noise=noise(u, bounds["dx"]),
+        noise=noise(u, bounds["dx"], "H u", "x"),
     )
     found, slack = _along(analytic["H u"], v), _along(bounds["H u"], np.abs(v))
     origin = f"roundings of H u, error bar {second.error:.0e}"

@@ -55,6 +55,8 @@ def _beside(name: str, input: Tensor, what: str, other: Any) -> Tensor:
     """A target or weight as a Tensor on the input's device; Python floats take the input's dtype."""
     if not isinstance(other, Tensor):
         given = Tensor(other, device=input.device)
+        if given.dtype.kind == "c":
+            raise DTypeError(f"{name}: {what} must be real numbers, got {describe(given)}")
         return given if hasattr(other, "dtype") or given.dtype.kind != "f" else Tensor(other, input.dtype, input.device)
     if other.device != input.device:
         raise DeviceError(f"{name}: input is on {input.device!r}, {what} on {other.device!r}; move one of them with .to(device)")
@@ -134,7 +136,9 @@ def huber_loss(input: Tensor, target: Any, reduction: str = "mean", delta: float
 
 
 def _huber(d: Tensor, delta: float) -> Tensor:
-    bounded = where(abs(d) < delta, d, delta * np.sign(d))  # no square that could overflow
+    if delta == math.inf:
+        return d * d / 2
+    bounded = where(abs(d) < delta, d, delta * np.sign(d.detach()))  # no square that could overflow
     return bounded * (d - bounded / 2)
 
 
@@ -315,7 +319,7 @@ def _class_weights(name: str, input: Tensor, axis: int, weight: Any) -> Tensor |
     weight = _beside(name, input, "weight", weight)
     if weight.shape != (input.shape[axis],):
         raise ShapeError(f"{name}: weight must have one element per class, ({input.shape[axis]},), got {describe(weight)}")
-    return widen(weight)
+    return widen(weight) if weight.dtype.kind == "f" else weight.astype(widen(input).dtype)  # unsigned ones have no negative
 
 
 def _classes(name: str, input: Tensor, axis: int, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
@@ -325,8 +329,8 @@ def _classes(name: str, input: Tensor, axis: int, target: Tensor, ignore_index: 
         kind = DTypeError if target.dtype.kind not in "iu" else ShapeError
         other = f", or floating probabilities of shape {input.shape}" if name == "cross_entropy" else ""
         raise kind(f"{name}: for an input {describe(input)} the target must be integers of shape {shape}{other}, got {describe(target)}")
-    target = target.astype(np.int64)  # NumPy compares unsigned numbers with -100, other array modules need not
-    kept = target != ignore_index
+    unsigned, target = target.dtype.kind == "u", target.astype(np.int64)
+    kept = (target != ignore_index) | (unsigned and ignore_index < 0)  # the largest unsigned numbers are negative now
     classes = where(kept, target, 0)
     count = input.shape[axis]
     if classes.size and not 0 <= int(classes.min()) <= int(classes.max()) < count:

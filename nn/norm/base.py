@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import numpy as np
-
 import minitensor as mt
 from minitensor import Tensor
-from minitensor.arrays import parse_device
-from minitensor.errors import DTypeError, ShapeError, describe
+from minitensor.errors import ShapeError, describe
 
-from ..arguments import positive_int
+from ..arguments import placement, positive_int
 from ..module import Module
 from ..parameter import Parameter
 from . import formulas, functional
@@ -62,10 +59,8 @@ class Norm(Module):
     ) -> dict[str, Any]:
         """Check eps, backward and dtype and make the parameters; returns where and in what dtype they were made."""
         functional.check_options(type(self).__name__, eps, backward)
-        if dtype is not None and np.dtype(dtype).kind != "f":
-            raise DTypeError(f"{type(self).__name__}: dtype must be a floating one, got {np.dtype(dtype)}")
         self.eps, self.backward = eps, backward
-        place: dict[str, Any] = {"dtype": dtype, "device": parse_device(device)}
+        place = placement(self, device, dtype)
         self.register_parameter("weight", Parameter(mt.ones(shape, **place)) if weight else None)
         self.register_parameter("bias", Parameter(mt.zeros(shape, **place)) if bias else None)
         return place

@@ -188,7 +188,7 @@ def group_norm(
     tensor([[-1.,  1.,  1., -1.]])
     """
     check_input("group_norm", input, eps, backward)
-    if not isinstance(num_groups, (int, np.integer)):
+    if isinstance(num_groups, bool) or not isinstance(num_groups, (int, np.integer)):
         raise TypeError(f"group_norm: num_groups must be an int, got {num_groups!r}")
     if input.ndim < 2:
         raise ShapeError(f"group_norm: (N, C) or (N, C, S...) is needed, got shape {input.shape}")

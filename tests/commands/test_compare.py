@@ -27,7 +27,7 @@ import minitensor
 from minitensor import Tensor, nn
 from minitensor.commands import compare as command
 from minitensor.commands import inputs, main
-from minitensor.commands.layers import KINDS, Trial
+from minitensor.commands.layers import Trial
 from minitensor.nn.derivation import FAULTS
 from minitensor.tables import Table
 

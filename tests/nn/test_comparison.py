@@ -6,11 +6,13 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from norm_table import EPS, ROWS, made, numbers
 
 from minitensor import Tensor, nn, no_grad
-from minitensor.errors import DTypeError, ShapeError
+from minitensor.autograd import Function
+from minitensor.errors import DTypeError, ShapeError, UnsupportedError
 from minitensor.nn.comparison import Comparison, Row, compare, compare_backward, random_cotangent, subject
 from minitensor.nn.derivation import FAULTS, known_faults, staged_backward
 from minitensor.nn.norm.layout import per_instance
@@ -146,6 +148,412 @@ def test_the_layer_and_the_input_are_not_changed(training, backward):
         np.testing.assert_array_equal(np.asarray(after[name]), value, err_msg=name)
     assert (layer.training, layer.backward, layer.weight.grad, layer.bias.grad, x.grad) == (training, backward, None, None, None)
     np.testing.assert_array_equal(x.data, input_of())
+
+
+# -- every layer of the family -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rows_only(monkeypatch):
+    """Leave out what could not have been seen: most of a comparison's time."""
+    monkeypatch.setattr(compare, "_unseen", lambda *_: (1, []))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.usefixtures("rows_only")
+def test_every_layer_agrees(name, dtype):
+    row = ROWS[name]
+    for parameters in ("weight and bias", "nothing"):
+        layer = made(row, parameters, dtype)
+        result = compare_backward(layer, numbers(row).x.astype(dtype))
+        assert result, str(result)
+        gradients = ["dx", *(f"d{subject.NAMES[each]}" for each, _ in layer.named_parameters())]
+        assert list(dict.fromkeys(row.quantity for row in result.rows if row.opinion == "autograd")) == ["y", *gradients, "H u"]
+        assert len(result.rows) == 3 * len(gradients) + 3
+        assert (result.layer, result.eps, result.m) == (row.kind.__name__, EPS, layer.layout(row.shape).m)
+
+
+def test_the_eps_of_rms_norm_is_that_of_its_input():
+    for dtype, eps in (("float32", 2.0**-23), ("float64", 2.0**-52), ("float16", 2.0**-23)):
+        result = compare_backward(nn.RMSNorm(7), input_of().reshape(2, -1)[:, :14].reshape(4, 7).astype(dtype))
+        assert result, str(result)
+        assert result.eps == eps
+
+
+@pytest.mark.parametrize("name", ["InstanceNorm", "BatchNorm1d", "BatchNorm3d", "GroupNorm-flat", "LayerNorm", "RMSNorm", "RMSNorm-2"])
+@pytest.mark.usefixtures("rows_only")
+def test_every_known_mistake_in_every_layer_is_refused(name):
+    row = ROWS[name]
+    known = known_faults(made(row), row.shape)
+    for fault in known.values():
+        layer = made(row)
+        layer.backward = fault.of(layer)
+        assert compare_backward(layer, numbers(row).x).wrong, fault.name
+    for fault in set(FAULTS) - set(known):  # negative control: what is not known as a mistake is none
+        layer = made(row)
+        layer.backward = FAULTS[fault].of(layer)
+        assert not compare_backward(layer, numbers(row).x).wrong, fault
+
+
+@given(
+    name=st.sampled_from(list(ROWS)),
+    dtype=st.sampled_from(["float16", "float32", "float64"]),
+    eps=st.floats(-9, 1).map(lambda exponent: 10**exponent),
+    scale=st.floats(-3, 3).map(lambda exponent: 10**exponent),
+    offset=st.floats(-4, 16).map(lambda exponent: 10**exponent),
+    data=st.data(),
+)
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.usefixtures("rows_only")
+def test_no_false_alarm_in_any_layer(name, dtype, eps, scale, offset, data):
+    """Any batch, any offset that the dtype holds: slices may be constant there, and 1e16 away nothing is known."""
+    row, seed = ROWS[name], data.draw(st.integers(0, 2**32))
+    layer = made(row, data.draw(st.sampled_from(["weight and bias", "nothing"])), dtype, eps=eps)
+    batched = len(row.shape) > 2 and "unbatched" not in name
+    shape = (data.draw(st.integers(1, 4)), *row.shape[1:]) if batched else row.shape
+    x = np.random.default_rng(seed).standard_normal(shape) * scale + offset
+    result = compare_backward(layer, np.clip(x, -6e4, 6e4).astype(dtype) if dtype == "float16" else x.astype(dtype), seed=seed)
+    assert not result.wrong, str(result)
+
+
+@pytest.mark.parametrize("name", ["BatchNorm2d", "RMSNorm-2", "InstanceNorm"])
+def test_unseen_is_true_in_other_layers(name, monkeypatch):
+    """As `test_unseen_is_what_brute_force_says`, in float32 and with an eps too small to be seen."""
+    row = ROWS[name]
+    x = numbers(row).x.astype(np.float32)
+    result = compare_backward(made(row, dtype="float32", eps=1e-9), x)
+    assert result
+    assert result.known == len(known_faults(made(row), row.shape))
+    assert set(result.unseen) >= {"eps-twice", "eps-forgotten"}
+    monkeypatch.setattr(compare, "_unseen", lambda *_: (1, []))
+    found = []
+    for fault in known_faults(made(row), row.shape).values():
+        layer = made(row, dtype="float32", eps=1e-9)
+        layer.backward = fault.of(layer)
+        if not compare_backward(layer, x).wrong:
+            found.append(fault.name)
+    assert result.unseen == tuple(found)
+
+
+@pytest.mark.parametrize(("name", "known"), [("BatchNorm2d", 41), ("GroupNorm", 42), ("LayerNorm", 41), ("RMSNorm-2", 36)])
+def test_only_what_is_a_mistake_in_the_layer_is_known(name, known):
+    row = ROWS[name]
+    result = compare_backward(made(row), numbers(row).x)
+    assert (result.known, result.unseen) == (known, ())
+    assert f"Each of the {known} known mistakes would have shown" in str(result)
+    assert result._repr_html_().count("<tr") == len(result.rows) + 1
+    assert f"{row.kind.__name__}, eps = {EPS:g}, on float64 {row.shape}" in result._repr_html_()
+
+
+def test_a_batch_of_one_cannot_show_what_is_wrong_with_the_batch():
+    row = ROWS["GroupNorm"]
+    result = compare_backward(made(row), numbers(row).x[:1])
+    assert set(result.unseen) == {"m-counts-the-batch", "averaged-over-batch", "dgamma-batch-mean", "dgamma-first-instance"}
+
+
+def test_lazy_layers_get_their_parameters_from_the_input():
+    layer = nn.LazyInstanceNorm2d(eps=0.1, affine=True)
+    result = compare_backward(layer, input_of())
+    assert result, str(result)
+    assert {"dgamma", "dbeta"} <= {row.quantity for row in result.rows}
+    assert isinstance(layer.weight, nn.UninitializedParameter)  # nothing of the layer is changed
+
+
+def test_a_norm_with_a_backward_of_its_own_inside():
+    """Its forward does not read self.backward, so no mistake can be planted; it is compared as any layer is."""
+
+    class Outside(nn.InstanceNorm2d):
+        def forward(self, x):
+            return nn.functional.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+
+    class Wrong(nn.InstanceNorm2d):
+        def forward(self, x):
+            return nn.functional.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps, backward=FAULTS["unbiased"].backward)
+
+    for kind, right in ((Outside, True), (Wrong, False)):
+        result = compare_backward(kind(3, eps=0.1, affine=True), input_of())
+        assert result.ok is right
+        assert (result.known, result.unseen) == (3, ())
+        assert "Known of any layer: a gradient a tenth too large." in str(result)
+
+
+# -- layers of one's own -----------------------------------------------------------------------------------------------------------
+
+
+class _Isru(Function):
+    @staticmethod
+    def forward(ctx, x, a):
+        ctx.save_for_backward(x, a)
+        return x / np.sqrt(1 + a * x * x)
+
+    @staticmethod
+    def backward(ctx, g):
+        x, a = ctx.saved_tensors
+        r = 1 / np.sqrt(1 + a * x * x)
+        return g * r * r * r, np.sum(g * x * x * x * r * r * r) / -2
+
+
+def mistaken(name, backward, forward=_Isru.forward):
+    return type(name, (_Isru,), {"forward": staticmethod(forward), "backward": staticmethod(backward)})
+
+
+def with_result(change):
+    """The right backward, its results changed."""
+    return lambda ctx, g: change(*_Isru.backward(ctx, g))
+
+
+def keeps_r(ctx, x, a):
+    r = 1 / np.sqrt(1 + a * x * x)  # neither input nor output: a number of which no derivative is known
+    ctx.save_for_backward(x, r)
+    return x * r
+
+
+def kept(ctx, g):
+    x, r = ctx.saved_tensors
+    return g * r * r * r, np.sum(g * x * x * x * r * r * r) / -2
+
+
+class Isru(nn.Module):
+    """x / sqrt(1 + a x**2), with the backward of a Function."""
+
+    def __init__(self, function=_Isru, dtype="float64"):
+        super().__init__()
+        self.function, self.a = function, nn.Parameter(np.array(0.7, dtype))
+
+    def forward(self, x):
+        return self.function.apply(x, self.a)
+
+    def formula(self, x, a):
+        return x / np.sqrt(1 + a * x * x)
+
+
+MISTAKES = {
+    "dx": (mistaken("wrong", with_result(lambda dx, da: (dx * 1.001, da))), {"dx", "H u"}),
+    "da": (mistaken("wrong", with_result(lambda dx, da: (dx, -da))), {"da"}),
+    "da is 0": (mistaken("wrong", with_result(lambda dx, da: (dx, None))), {"da"}),
+    "both are 0": (mistaken("wrong", with_result(lambda dx, da: (None, None))), {"dx", "da", "H u"}),
+    "H u": (mistaken("wrong", kept, keeps_r), {"H u"}),
+    "y": (mistaken("wrong", _Isru.backward, lambda ctx, x, a: 1.01 * _Isru.forward(ctx, x, a)), {"y"}),
+    "nan": (mistaken("wrong", with_result(lambda dx, da: (dx * np.nan, da))), {"dx", "H u"}),
+    "one is inf": (
+        mistaken("wrong", with_result(lambda dx, da: (dx + np.where(dx == np.max(dx), 1 / (da - da.detach()), 0), da))),
+        {"dx"},
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def test_a_right_layer_of_ones_own_agrees(dtype):
+    layer = Isru(dtype=dtype)
+    result = compare_backward(layer, input_of(dtype=dtype))
+    assert result, str(result)
+    assert [row.quantity for row in result.rows if row.opinion == "autograd"] == ["y", "dx", "da", "H u"]
+    assert len(result.rows) == 9
+    assert all(row.origin.startswith("roundings of") for row in result.rows)
+    assert (result.layer, result.eps, result.m, result.known) == ("Isru", None, None, 2)
+    assert result.unseen == (("da a tenth too large",) if dtype == "float16" else ())
+    assert str(result).startswith(f"Isru, on {dtype} (2, 3, 4, 5): unit roundoff")
+    assert result._repr_html_().count("<tr") == 10
+    assert layer.a.grad is None
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_wrong_layer_of_ones_own_is_refused(mistake):
+    function, wrong = MISTAKES[mistake]
+    result = compare_backward(Isru(function), input_of())
+    assert not result
+    assert {row.quantity for row in result.rows if not row.ok and row.opinion == "autograd"} >= wrong
+    assert set(result.wrong) - {f"{name} . v" for name in wrong} >= wrong
+    assert set(result.wrong) <= {each for name in (*wrong, "H u") for each in (name, f"{name} . v")}
+    assert ("keeps something as a plain number" in str(result)) == (mistake == "H u")
+
+
+@given(
+    dtype=st.sampled_from(["float16", "float32", "float64"]),
+    scale=st.floats(-2, 1).map(lambda exponent: 10**exponent),
+    a=st.floats(0, 3),
+    seed=st.integers(0, 2**32),
+)
+@settings(max_examples=40)
+def test_no_false_alarm_in_a_layer_of_ones_own(dtype, scale, a, seed):
+    layer = Isru(dtype=dtype)
+    layer.a.data = np.array(a)
+    result = compare_backward(layer, input_of(1, dtype=dtype, scale=scale, seed=seed), seed=seed)
+    assert not result.wrong, str(result)
+
+
+def of_formula(formula, *parameters, forward=None):
+    """A layer whose forward is its formula, unless told otherwise."""
+
+    class Layer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            for i, value in enumerate(parameters):
+                setattr(self, f"p{i}", nn.Parameter(np.array(value)))
+
+        def formula(self, x, *values):
+            return formula(x, *values)
+
+        def forward(self, x):
+            return (forward or formula)(x, *self.parameters())
+
+    return Layer()
+
+
+FORMULAS = {
+    "no parameter": (lambda x: x / np.sqrt(1 + x * x),),
+    "two parameters": (lambda x, a, b: a * x * x + b, np.ones(5), 2.0),
+    "linear": (lambda x, a: a * x, 3.0),
+    "one number": (lambda x: np.sum(x * x),),
+    "another shape": (lambda x, w: np.einsum("nchw,kc->nk", x, w), np.ones((2, 3))),
+    "tanh": (np.tanh,),
+    "softmax": (lambda x: np.exp(x) / np.sum(np.exp(x), axis=-1, keepdims=True),),
+    "relu": (lambda x: np.maximum(x, 0),),
+    "a parameter without use": (lambda x, a: x * x, 1.0),
+}
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_formulas_of_all_kinds(name):
+    formula, *parameters = FORMULAS[name]
+    result = compare_backward(of_formula(formula, *parameters), input_of())
+    assert result, str(result)
+    assert len(result.rows) == 6 + 3 * len(parameters)
+    assert result.unseen == (("dp0 a tenth too large",) if name == "a parameter without use" else ())
+    assumed = name in ("another shape", "tanh", "softmax", "relu")
+    assert ("Tolerances are assumed, 1,000 roundings of the largest value: no error bound is known for np." in str(result)) == assumed
+    assert {row.origin.startswith("assumed") for row in result.rows if row.opinion == "autograd"} == {assumed}
+    tenth = of_formula(formula, *parameters, forward=lambda x, *values: formula(x, *values) + 0.1 * np.sum(x - x.detach()))
+    assert "dx" in compare_backward(tenth, input_of()).wrong
+
+
+def test_the_second_derivative_of_a_linear_layer_is_zero():
+    result = compare_backward(of_formula(*FORMULAS["linear"]), input_of())
+    row = next(row for row in result.rows if row.quantity == "H u")
+    assert (row.difference, row.relative, row.verdict, row.origin) == (0, 0, "ok", "roundings of both ways: H u is 0")
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        lambda x: x / (1 + np.abs(x)),
+        lambda x: x / np.sqrt(np.var(x, axis=-1, keepdims=True) + 1),
+        lambda x: np.sum(np.abs(x)) * np.sum(x * x),
+        lambda x: np.sqrt(1 + x.astype(np.float64) * x),
+    ],
+    ids=["abs", "var", "real", "cast"],
+)
+def test_a_formula_that_drops_the_imaginary_part_is_compared_without_the_complex_step(formula):
+    result = compare_backward(of_formula(formula), input_of())
+    assert result, str(result)
+    assert {row.opinion for row in result.rows} == {"autograd", "Richardson"}
+    assert "The complex step of dx is left out" in str(result)
+    tenth = of_formula(formula, forward=lambda x: formula(x) + 0.1 * np.sum(x - x.detach()))
+    assert "dx" in compare_backward(tenth, input_of()).wrong
+
+
+def test_modules_inside_and_buffers():
+    class Scale(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(np.array([1.0, -2.0, 3.0, 0.5, 2.0]))
+
+        def forward(self, x):
+            return x * self.weight
+
+    class Outer(nn.Module):
+        def __init__(self, slip):
+            super().__init__()
+            self.shift = nn.Parameter(np.array(0.3))
+            self.inner, self.again = Scale(), [slip]
+            self.again.append(self.inner)  # the same module, held where no registry looks
+            self.register_buffer("mask", Tensor(np.array([1.0, 0.0, 1.0, 1.0, 0.0])))
+
+        def forward(self, x):
+            return (self.again[1](x) * self.again[0] + self.shift) ** 2 * self.mask
+
+        def formula(self, x, shift, weight):
+            return (x * weight + shift) ** 2 * self.mask
+
+    result = compare_backward(Outer(1.0), input_of())
+    assert result, str(result)
+    assert [row.quantity for row in result.rows if row.opinion == "autograd"] == ["y", "dx", "dshift", "dinner.weight", "H u"]
+    assert {"dx", "dinner.weight"} <= set(compare_backward(Outer(1.001), input_of()).wrong)
+
+
+def test_a_forward_that_records_nothing_is_wrong_and_not_an_error():
+    result = compare_backward(of_formula(lambda x, a: a * x * x, 2.0, forward=lambda x, a: (a * x * x).detach()), input_of())
+    assert set(result.wrong) == {"dx", "dp0", "H u", "dx . v", "dp0 . v", "H u . v"}
+
+
+def test_a_derivative_that_the_dtype_cannot_hold_is_told():
+    """x**3 leaves float16, and autograd's nan confirms nothing."""
+    result = compare_backward(Isru(dtype="float16"), input_of(dtype="float16", scale=100.0))
+    assert {"dx", "da"} <= set(result.wrong)
+    assert "Autograd itself gives nan or inf in dx, da: float16 may be too narrow" in str(result)
+    assert compare_backward(Isru(), input_of(scale=100.0))
+
+
+def test_a_layer_that_does_nothing_is_blind():
+    result = compare_backward(of_formula(lambda x: 0 * x), input_of())
+    assert (result.wrong, result.ok) == ((), False)
+    assert "BLIND: nothing could have shown. No known mistake could have shown on this input" in str(result)
+
+
+def test_a_function_that_leaves_the_tensors_is_compared_without_its_second_derivative():
+    def backward(ctx, g):
+        x, a = (np.asarray(value) for value in ctx.saved_tensors)
+        r = 1 / np.sqrt(1 + a * x * x)
+        return g * r**3, np.sum(g * x**3 * r**3) / -2
+
+    def forward(ctx, x, a):
+        y = _Isru.forward(ctx, x, a)
+        ctx.save_for_backward(x.detach(), a.detach())
+        return y
+
+    with_detached = compare_backward(Isru(mistaken("detached", backward, forward)), input_of())
+    assert with_detached.wrong == ("H u", "H u . v")
+    with pytest.raises(UnsupportedError, match="would forget its graph"):
+        compare_backward(Isru(mistaken("plain", backward)), input_of())
+
+
+@pytest.mark.parametrize(
+    ("layer", "error", "told"),
+    [
+        (nn.Module(), TypeError, "Module has no formula: write a method formula"),
+        (
+            of_formula(lambda x: x * 2, forward=lambda x: x[0]),
+            ShapeError,
+            r"formula gives float64 \(2, 3, 4, 5\), and its forward float64 \(3,",
+        ),
+        (of_formula(lambda x: x, forward=lambda x: (x, x)), TypeError, "Layer.forward must give one Tensor for a Tensor, got tuple"),
+        (of_formula(lambda x: 1.0, forward=lambda x: x), TypeError, "Layer.formula must give one Tensor for a Tensor, got float"),
+        (of_formula(lambda x: np.linalg.inv(x), forward=lambda x: x), UnsupportedError, "numpy.linalg.inv has no derivative rule"),
+    ],
+    ids=["no formula", "shapes", "tuple", "number", "no rule"],
+)
+def test_layers_that_cannot_be_compared(layer, error, told):
+    with pytest.raises(error, match=told):
+        compare_backward(layer, input_of())
+
+
+def test_a_formula_with_other_arguments():
+    class Other(Isru):
+        def formula(self, x):
+            return x
+
+    with pytest.raises(TypeError, match=r"Other.formula must take \(x, a\), one argument per parameter: too many positional arguments"):
+        compare_backward(Other(), input_of())
+
+
+def test_names_are_escaped_in_html():
+    result = compare_backward(of_formula(lambda x: x * x, forward=lambda x: x * x.detach()), input_of())
+    named = Comparison("<L>", None, (1,), "float64", 1e-16, None, result.rows, 1, (), "<note>")
+    assert "&lt;L&gt;" in named._repr_html_()
+    assert "&lt;note&gt;" in named._repr_html_()
+    assert "<note>" not in named._repr_html_()
 
 
 # -- wrong layers -----------------------------------------------------------------------------------------------------------------

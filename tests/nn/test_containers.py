@@ -285,3 +285,10 @@ def test_gradients_through_containers_are_those_of_the_layers(rng):
     assert mt.autograd.gradcheck(net, x)
     net(x).backward(mt.tensor(cotangent))
     assert all(np.abs(parameter.grad.numpy()).min() > 0 for parameter in net.parameters())
+
+
+def test_a_member_cannot_be_set_to_none():
+    layers = nn.Sequential({"act": nn.ReLU()})
+    with pytest.raises(TypeError, match="'act' must be a Module, got None"):
+        layers.act = None
+    assert layers(mt.ones(1)).tolist() == [1.0]

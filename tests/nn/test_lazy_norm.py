@@ -221,3 +221,10 @@ def test_repr_before_the_first_call():
     assert (
         repr(nn.LazyInstanceNorm2d()) == "LazyInstanceNorm2d(0, eps=1e-05, momentum=0.1, affine=True, bias=True, track_running_stats=True)"
     )
+
+
+def test_a_hook_on_a_placeholder_stays():
+    layer = nn.LazyInstanceNorm1d()
+    layer.bias.register_hook(lambda g: 10 * g)
+    layer(mt.randn(2, 3, 4)).sum().backward()
+    assert layer.bias.grad.tolist() == [80.0, 80.0, 80.0]

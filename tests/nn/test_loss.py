@@ -608,3 +608,31 @@ def test_another_device_is_told(cupy):
 def test_unsigned_targets_can_ignore_a_class():
     target = np.array([0, 255], np.uint8)
     assert functional.cross_entropy(mt.zeros(2, 3), target, ignore_index=255).item() == pytest.approx(math.log(3))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint64, np.int64, np.float64])
+def test_class_weights_of_any_real_dtype(dtype):
+    """Unsigned numbers have no negative: weights of them count as the numbers that they are."""
+    x = mt.tensor([[-0.1, -2.0], [-3.0, -0.5]], dtype=np.float64)
+    found = functional.nll_loss(x, [0, 1], weight=np.array([1, 2], dtype), reduction="none")
+    np.testing.assert_allclose(found.numpy(), [0.1, 1.0], rtol=1e-15)
+
+
+def test_complex_class_weights_are_refused():
+    with pytest.raises(DTypeError, match=r"nll_loss: weight must be real numbers, got complex128 \(2,\)"):
+        functional.nll_loss(mt.zeros(1, 2), [0], weight=np.array([1j, 2]))
+
+
+def test_an_unsigned_target_is_never_the_ignored_class():
+    with pytest.raises(IndexError, match="classes 0 to 1"):
+        functional.nll_loss(mt.zeros(2, 2), np.array([2**64 - 100, 0], np.uint64))
+
+
+def test_huber_at_infinity():
+    """delta = inf is half the square; an infinite distance has the slope delta."""
+    x = mt.tensor([0.5, 0.0], requires_grad=True)
+    functional.huber_loss(x, [0.0, 0.0], "sum", delta=np.inf).backward()
+    assert x.grad.tolist() == [0.5, 0.0]
+    x = mt.tensor([0.5, np.inf, -np.inf], requires_grad=True)
+    functional.huber_loss(x, [0.0, 0.0, 0.0], "sum", delta=2.0).backward()
+    assert x.grad.tolist() == [0.5, 2.0, -2.0]

@@ -559,3 +559,12 @@ def test_an_optimizer_without_update_says_so():
     w.grad = mt.ones(2)
     with pytest.raises(TypeError, match="Optimizer has no update method: write one"):
         Optimizer([w], {}).step()
+
+
+def test_momentum_does_not_share_the_gradients_memory():
+    g, w = np.ones(1), mt.ones(1, dtype=np.float64, requires_grad=True)
+    w.grad = mt.from_numpy(g)
+    optimizer = SGD([w], lr=0.1, momentum=0.9)
+    optimizer.step()
+    g[0] = 50
+    assert optimizer.state[w]["momentum_buffer"].tolist() == [1.0]

@@ -790,3 +790,18 @@ def test_pytorch_loads_our_file(trained, answers, path):
     for name, training in MODES:
         found = net.train(training)(torch.from_numpy(answers["input"].numpy().copy()))
         np.testing.assert_allclose(found.detach().numpy(), expected[name], rtol=1e-5, atol=1e-5)
+
+
+def test_versions_that_could_not_be_loaded_are_not_saved(tmp_path):
+    class Odd(nn.Module):
+        _version = 1.5
+
+    with pytest.raises(TypeError, match="the versions of modules are ints, got"):
+        nn.save(Odd(), tmp_path / "odd.safetensors")
+    with pytest.raises(CheckpointError, match="use another name"):
+        nn.save({"a": mt.ones(1)}, tmp_path / "odd.safetensors", metadata={"minitensor.versions": "mine"})
+    state = nn.Linear(1, 1).state_dict()
+    state._metadata[""] = {}
+    nn.save(state, tmp_path / "plain.safetensors")
+    assert set(nn.load(tmp_path / "plain.safetensors")) == {"weight", "bias"}
+    assert not (tmp_path / "odd.safetensors").exists()

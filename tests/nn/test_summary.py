@@ -8,7 +8,7 @@ from modules import Affine, Mixed
 
 import minitensor as mt
 from minitensor import nn
-from minitensor.errors import ShapeError
+from minitensor.errors import GraphError, ShapeError
 from minitensor.nn import ModuleDict, ModuleList, Sequential
 
 
@@ -206,3 +206,19 @@ def test_on_a_gpu(cupy):
     net = Net().cuda()
     assert str(net.summary((7, 5, 3))) == str(Net().summary((7, 5, 3)))
     assert net.body[0].weight.device == "cuda:0"
+
+
+def test_an_activation_that_is_kept_is_named():
+    class Keeping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(3, 2)
+
+        def forward(self, x):
+            self.last = self.inner(x)
+            return self.last
+
+    layer = Keeping()
+    layer(mt.ones(4, 3))
+    with pytest.raises(GraphError, match=r"Keeping cannot be copied: .* 'last'; keep \.detach\(\) of it"):
+        layer.summary((4, 3))
