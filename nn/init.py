@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import difflib
 import math
-from numbers import Real
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -59,7 +58,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     if gain is not None:
         return gain
     slope = 0.01 if param is None else param
-    if isinstance(slope, bool) or not isinstance(slope, Real):
+    if isinstance(slope, bool) or not isinstance(slope, (int, float, np.number)):
         raise ValueError(f"calculate_gain: the slope of leaky_relu must be a number, got {slope!r}")
     return math.sqrt(2 / (1 + slope**2))
 

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -491,8 +492,8 @@ def test_a_forward_that_records_nothing_is_wrong_and_not_an_error():
 def test_a_derivative_that_the_dtype_cannot_hold_is_told():
     """x**3 leaves float16, and autograd's nan confirms nothing."""
     result = compare_backward(Isru(dtype="float16"), input_of(dtype="float16", scale=100.0))
-    assert {"dx", "da"} <= set(result.wrong)
-    assert "Autograd itself gives nan or inf in dx, da: float16 may be too narrow" in str(result)
+    assert "da" in result.wrong
+    assert re.search("Autograd itself gives nan or inf in .*da.*: float16 may be too narrow", str(result))
     assert compare_backward(Isru(), input_of(scale=100.0))
 
 

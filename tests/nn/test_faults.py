@@ -6,13 +6,13 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from norm_table import EPS, ROWS, made, numbers
 
 from minitensor import Tensor, grad, nn
-from minitensor.nn.derivation import FAULTS, Fault, staged_backward
+from minitensor.nn.derivation import FAULTS, Fault, known_faults, staged_backward
 from minitensor.nn.derivation.faults import STAGES
 from minitensor.nn.norm import formulas
 
-EPS = 0.1  # comparable with the variances, so that a mistake with eps shows
 NAMES = ("dx", "dgamma", "dbeta")
 
 # x_hat = c / s, so x_hat for c in d r divides by one s more: the same as s cubed for s squared
@@ -52,6 +52,31 @@ def test_without_a_mistake_it_is_autograd(kind, rng):
     right = grad(layer(x), (x, layer.weight, layer.bias), Tensor(g))
     for found, expected in zip(staged_backward(x.data, layer.weight.data, layer.bias.data, EPS, g), right, strict=True):
         np.testing.assert_allclose(found, expected.data, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_without_a_mistake_it_is_the_backward_of_every_layer(row):
+    layer, (x, weight, bias, g) = made(row), numbers(row)
+    t = Tensor(x, requires_grad=True)
+    right = grad(layer(t), [t, *layer.parameters()], Tensor(g))
+    found = Fault("none", "nothing is wrong", {}).of(layer)(x, weight, None if layer.bias is None else bias, layer.eps, g)
+    for part, expected in zip(filter(lambda part: part is not None, found), right, strict=True):
+        np.testing.assert_allclose(part, expected.data, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_what_is_known_of_a_layer_is_wrong_there_and_nothing_else_is(row):
+    """On other sizes than those with which the list is made; a batch of one is a batch all the same."""
+    layer, (x, weight, bias, g) = made(row), numbers(row)
+    known, beta = known_faults(layer, row.shape), None if layer.bias is None else bias
+    assert list(known) == [name for name in FAULTS if name in known]
+    right = staged_backward(x, weight, beta, EPS, g, where=layer.layout, centred=layer.centred)
+    for name, fault in FAULTS.items():
+        found = fault.of(layer)(x, weight, beta, EPS, g)
+        off = max(distance(one, other) for one, other in zip(found, right, strict=True) if one is not None)
+        assert (off > 1e-6) == (name in known), name
+    if len(row.shape) > 2 and row.kind is not nn.BatchNorm1d:
+        assert known_faults(layer, (1, *row.shape[1:])).keys() == known.keys() or "unbatched" in row.kind.__name__
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
