@@ -68,10 +68,14 @@ def compare_backward(
         raise DTypeError(f"compare_backward: float16, float32 or float64 is needed, got {describe(x)}; use x.astype(np.float64)")
     if x.size == 0:
         raise ShapeError(f"compare_backward: an input with elements is needed, got shape {x.shape}")
+    if cotangent is not None and (cotangent := np.asarray(cotangent)).dtype.kind not in "fiub":
+        raise DTypeError(f"compare_backward: the cotangent must be real numbers, got {describe(cotangent)}")
+    if seed < 0:
+        raise ValueError(f"compare_backward: seed must not be negative, got {seed}")
     subject = subject_of(layer, x)
     # Not default_rng(seed) alone: x is often drawn from that, and a cotangent proportional to x - mu makes dx vanish
     rng = np.random.default_rng([seed, *b"cotangent"])
-    g = subject.cotangent(x.detach().cpu().numpy(), subject.y.shape, rng) if cotangent is None else np.asarray(cotangent)
+    g = subject.cotangent(x.detach().cpu().numpy(), subject.y.shape, rng) if cotangent is None else cotangent
     trial = _Experiment(subject, x.detach(), Tensor(g, x.dtype, x.device), Tensor(rng.standard_normal(x.shape), x.dtype, x.device))
 
     progress("analytic backward")
@@ -179,7 +183,8 @@ class _Experiment:
                 )
             return {name: np.full(value.shape, ASSUMED * self.unit * largest[name]) for name, value in right.items()}
         # A wrong backward that divides by 0 has no bound; it is held to the other way's
-        return {name: bound + np.where(np.isfinite(one.get(name, bound)), one.get(name, bound), bound) for name, bound in other.items()}
+        one = other | one
+        return {name: bound + np.where(np.isfinite(one[name]), one[name], bound) for name, bound in other.items()}
 
     def origin(self, name: str, value: Array, bound: Array) -> str:
         """Where a tolerance comes from, in words."""

@@ -42,7 +42,7 @@ class Subject:
                 f"compare_backward: {type(layer).__name__} has no formula: write a method formula(self, x, *parameters) that gives "
                 "the forward in plain NumPy, for autograd and numerical derivatives to run on"
             )
-        self.x, self.layer = x.detach(), copy.deepcopy(layer)
+        self.x, self.layer = x.detach(), layer._copied()
         with no_grad():
             self.y = self.layer(x)  # before the parameters are looked at: lazy ones get their shapes from x
         self.layer.train()
@@ -135,6 +135,19 @@ class NormSubject(Subject):
             self.layer._buffers[name] = None
         self.where: Layout = self.layer.layout(x.shape)
         self.m = self.where.m
+        seen = self.where.look(x.detach().cpu().numpy().astype(np.float64))
+        squares = np.sum(formulas.centre(seen, self.where.axes, layer.centred) ** 2, axis=self.where.axes)
+        if np.all(np.isfinite(seen)) and not np.all(np.isfinite(squares)):
+            raise ValueError(
+                f"compare_backward: the squares of values up to {np.max(np.abs(seen)):.1e} overflow float64, which the layer would be "
+                "blamed for; scale the input"
+            )
+
+    def _check_formula(self, x: Tensor) -> None:
+        for name, parameter in self.own_parameters.items():
+            if parameter is not None and parameter.size != math.prod(self.layer.layout(x.shape).parameter):
+                raise ShapeError(f"compare_backward: one style for all instances is compared, {name} has shape {parameter.shape}")
+        super()._check_formula(x)
 
     def closed_form(self, values: dict[str, Any]) -> Any:
         """The forward with the closed form, also where somebody's own backward stands in the layer."""
