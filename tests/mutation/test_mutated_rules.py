@@ -21,7 +21,11 @@ from minitensor.nn.norm import primitives as norm
 from minitensor.primitive import Primitive
 
 NORMALISATIONS = [norm.standardize, norm.rstd]
-CASED = [*CASES, *(case(f, (2, 3, 2, 3), axes=axes, eps=0.3) for f in NORMALISATIONS for axes in [(2, 3), (0, 2, 3), (1,)])]
+CASED = [
+    *CASES,
+    *(case(f, (2, 3, 2, 3), axes=axes, eps=0.3) for f in NORMALISATIONS for axes in [(2, 3), (0, 2, 3), (1,)]),
+    *(case(f, (2, 5), axes=(1,), eps=0.3, centred=False) for f in NORMALISATIONS),
+]
 OTHERS = [
     *trials_of(*checks_in(test_kinks), *checks_in(test_corners), on_the_stand_in(test_devices.test_the_gradient_comes_home)),
     *trials_of(test_walk.test_derivatives_to_the_fourth_order, test_walk.test_mixed_derivatives_of_a_power_at_exponent_0),
