@@ -88,15 +88,15 @@ def run(options: argparse.Namespace) -> int:
             print(f"{fault.name:{width}}  {fault.sentence}")
         return 0
     given, trials = read(), (chosen.on_input(read, rng), chosen.on_probe(read, rng))
+    planted = _faults(trials[1], options)[options.plant] if options.plant else None
 
     console.say(f"input: {given.name} {given.array.shape}" + (f" ({given.note})" if given.note else ""))
     with chosen.blamed("in its repr"):
         console.say(f"layer: {' '.join(repr(trials[0].layer).split())}")
-    if options.plant:
-        fault = _faults(trials[1], options)[options.plant]
+    if planted:
         for trial in trials:
-            trial.layer.backward = fault.of(trial.layer)
-        console.say(f"planted into the analytic backward: {fault.name} ({fault.sentence})")
+            trial.layer.backward = planted.of(trial.layer)
+        console.say(f"planted into the analytic backward: {planted.name} ({planted.sentence})")
     with console.progress() as step, chosen.blamed("in the comparison"):
         on_input, on_probe = (
             nn.compare_backward(trial.layer, trial.x, seed=options.seed, progress=lambda text, where=where: step(f"{where}: {text}"))  # type: ignore[misc]
@@ -126,8 +126,9 @@ def verdict(on_input: nn.Comparison, on_probe: nn.Comparison) -> str:
     differ = [f"on the {name} {', '.join(table.wrong)}" for name, table in tables.items() if table.wrong]
     if differ:
         return f"DIFFER: {'; '.join(differ)}."
-    if not on_input.ok:
-        return "BLIND: nothing could have shown on the input, so agreement there proves nothing."
+    empty = [name for name, table in tables.items() if not table.ok]
+    if empty:
+        return f"BLIND: nothing could have shown on the {' and the '.join(empty)}, so agreement there proves nothing."
     verdicts = [row.verdict for table in tables.values() for row in table.rows]
     blind = verdicts.count("blind")
     judged = f"all {len(verdicts)} rows" if not blind else f"{len(verdicts) - blind} rows (the other {blind} have no bound)"

@@ -28,8 +28,8 @@ from minitensor.nn.comparison.subject import subject_of
 
 def argument(text: str) -> tuple[str, Any]:
     """``NAME=VALUE`` as a name and the value of a Python literal."""
-    name, _, value = text.partition("=")
-    if not name.isidentifier():
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
         raise argparse.ArgumentTypeError(f"NAME=VALUE is needed, such as num_groups=4, got {text!r}")
     try:
         return name, ast.literal_eval(value.strip())

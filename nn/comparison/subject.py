@@ -145,7 +145,7 @@ class NormSubject(Subject):
 
     def _check_formula(self, x: Tensor) -> None:
         for name, parameter in self.own_parameters.items():
-            if parameter is not None and parameter.size != math.prod(self.layer.layout(x.shape).parameter):
+            if name in NAMES and parameter is not None and parameter.size != math.prod(self.layer.layout(x.shape).parameter):
                 raise ShapeError(f"compare_backward: one style for all instances is compared, {name} has shape {parameter.shape}")
         super()._check_formula(x)
 

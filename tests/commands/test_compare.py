@@ -27,7 +27,8 @@ import minitensor
 from minitensor import Tensor, nn
 from minitensor.commands import compare as command
 from minitensor.commands import inputs, main
-from minitensor.commands.layers import Trial
+from minitensor.commands.layers import KINDS, Trial
+from minitensor.nn.comparison import compare as comparison
 from minitensor.nn.derivation import FAULTS
 from minitensor.tables import Table
 
@@ -103,6 +104,12 @@ def hide(monkeypatch):
             monkeypatch.setitem(sys.modules, name, None)
 
     return hide
+
+
+@pytest.fixture
+def rows_only(monkeypatch):
+    """Leave out what could not have been seen: most of a comparison's time."""
+    monkeypatch.setattr(comparison, "_unseen", lambda *_: (1, []))
 
 
 # -- right layers -----------------------------------------------------------------------------------------------------------------
@@ -194,6 +201,71 @@ def test_no_random_state_of_others_is_touched():
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 
+# -- the other layers -------------------------------------------------------------------------------------------------------------
+
+OTHERS = {
+    "batch_norm": "BatchNorm2d(6",
+    "group_norm": "GroupNorm(3, 6",
+    "layer_norm": "LayerNorm((6, 4, 5)",
+    "rms_norm": "RMSNorm((6, 4, 5)",
+}
+KNOWN = {"instance_norm": 42, "batch_norm": 41, "group_norm": 42, "layer_norm": 42, "rms_norm": 36}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+@pytest.mark.parametrize("layer", OTHERS)
+def test_other_layers(layer, dtype):
+    result = agrees(run("2x6x4x5", "--layer", layer, "--dtype", dtype, "--eps", "0.25"))
+    assert f"\nlayer: {OTHERS[layer]}, eps=0.25, " in result.out
+    kind = OTHERS[layer].partition("(")[0]
+    assert f"\n{kind}, eps = 0.25, on {dtype} (2, 6, 4, 5): m = " in result.out
+    on_probe = result.out.partition("\nPROBE: ")[2]
+    assert f"\n{kind}, eps = 0.1, on float64 (2, " in on_probe
+    assert f"Each of the {KNOWN[layer]} known mistakes would have shown on this input." in on_probe
+
+
+@pytest.mark.usefixtures("rows_only")
+@pytest.mark.parametrize("options", [(), ("--no-affine",), ("--eps=0",)], ids=" ".join)
+@pytest.mark.parametrize("layer", OTHERS)
+def test_other_layers_on_the_photograph(layer, options):
+    result = agrees(run("--size", "12x10", "--layer", layer, *options))
+    on_input = result.out.partition("\nPROBE: ")[0]
+    assert re.search(r"on float32 \(1, 3, 12, 10\): m = (360|120) per slice", on_input)
+    assert ("dgamma" in on_input) == ("--no-affine" not in options)
+    assert ("dbeta" in on_input) == ("--no-affine" not in options and layer != "rms_norm")
+
+
+@pytest.mark.usefixtures("rows_only")
+@pytest.mark.parametrize(
+    ("shape", "options", "told"),
+    [
+        ("6x3", ("--layer=batch_norm",), "BatchNorm1d(3"),
+        ("6x3x2", ("--layer=batch_norm",), "BatchNorm1d(3"),
+        ("2x3x2x3x2", ("--layer=batch_norm",), "BatchNorm3d(3"),
+        ("3x6", ("--layer=group_norm",), "GroupNorm(3, 6"),
+        ("3x6x4", ("--layer=group_norm", "--groups=2"), "GroupNorm(2, 6"),
+        ("2x6x4", ("--layer=group_norm", "--groups=6", "--num-features=6"), "GroupNorm(6, 6"),
+        ("2x3x4", ("--layer=group_norm",), "GroupNorm(1, 3"),
+        ("2x1x4", ("--layer=group_norm",), "GroupNorm(1, 1"),
+        ("2x96x2", ("--layer=group_norm",), "GroupNorm(32, 96"),
+        ("4x7", ("--layer=layer_norm",), "LayerNorm((7,)"),
+        ("2x3x4x5", ("--layer=layer_norm", "--trailing=1"), "LayerNorm((5,)"),
+        ("2x3x4x5", ("--layer=layer_norm", "--trailing=4"), "LayerNorm((2, 3, 4, 5)"),
+        ("7", ("--layer=layer_norm", "--trailing=1"), "LayerNorm((7,)"),
+        ("2x3x4x5x6x7", ("--layer=rms_norm", "--trailing=2"), "RMSNorm((6, 7), eps=None"),
+        ("4x3x1", ("--layer=rms_norm", "--trailing=1"), "RMSNorm((1,)"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_ranks_groups_and_trailing_axes(shape, options, told):
+    assert f"\nlayer: {told}" in agrees(run(shape, *options)).out
+
+
+def test_rms_norm_has_the_eps_of_its_dtype():
+    assert "RMSNorm, eps = 1.19209e-07, on float32" in run("4x7", "--layer", "rms_norm").out
+    assert "RMSNorm, eps = 2.22045e-16, on float64" in run("4x7", "--layer", "rms_norm", "--dtype", "float64").out
+
+
 # -- pictures ---------------------------------------------------------------------------------------------------------------------
 
 PIXELS = np.random.default_rng(5).integers(0, 256, (9, 7, 4), dtype=np.uint8)
@@ -278,11 +350,20 @@ def test_large_pictures_are_shrunk_and_it_is_said(tmp_path, monkeypatch):
 # -- planted mistakes -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_every_planted_mistake_is_caught(name):
-    result = differs(run(SHAPE, "--plant", name))
-    assert f"planted into the analytic backward: {name} ({FAULTS[name].sentence})" in result.out
-    assert "AGREE" not in result.out
+@pytest.mark.usefixtures("rows_only")
+@pytest.mark.parametrize("layer", KINDS)
+def test_every_planted_mistake_is_caught(layer, monkeypatch):
+    """Those that are mistakes in the layer, by autograd alone; the others are refused, because they are none."""
+    monkeypatch.setattr(comparison, "_numerical_rows", lambda *_: [])
+    listed = [line.split(maxsplit=1) for line in run("--layer", layer, "--plant", "list").out.splitlines()]
+    assert len(listed) == KNOWN[layer]
+    for name, sentence in listed:
+        result = differs(run(SHAPE, "--layer", layer, "--plant", name))
+        assert f"planted into the analytic backward: {name} ({sentence})" in result.out
+        assert "AGREE" not in result.out
+    for name in set(FAULTS) - {name for name, _ in listed}:
+        result = run(SHAPE, "--layer", layer, "--plant", name)
+        assert refused(result, f"--plant {name}: no mistake in {layer}, whose gradients are the same with it").out == ""
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
@@ -298,12 +379,334 @@ def test_which_rows_differ():
     assert "\nDIFFER: on the input dbeta, dbeta . v; on the probe dbeta, dbeta . v.\n" in result.out
 
 
-def test_plant_list():
-    result = run("--plant", "list")
+@pytest.mark.parametrize("options", [(), ("no such file",), (SHAPE, "--report", "nowhere")], ids=" ".join)
+def test_plant_list(options):
+    result = run("--plant", "list", *options)
     assert (result.status, result.err) == (0, "")
     lines = [line.split(maxsplit=1) for line in result.out.splitlines()]
     assert lines == [[fault.name, fault.sentence] for fault in FAULTS.values()]
     assert {"no-mean-path", "no-variance-path", "unbiased", "eps-twice", "gamma-forgotten"} <= {name for name, _ in lines}
+
+
+# -- layers of one's own -----------------------------------------------------------------------------------------------------------
+
+OWN = """\
+import numpy as np
+from helper import root
+from minitensor import nn
+from minitensor.autograd import Function
+
+class _Isru(Function):
+    @staticmethod
+    def forward(ctx, x, a):
+        ctx.save_for_backward(x, a)
+        return x / root(a * x * x)
+
+    @staticmethod
+    def backward(ctx, g):
+        x, a = ctx.saved_tensors
+        r = 1 / root(a * x * x)
+        return g * r * r * r, np.sum(g * x * x * x * r * r * r) / -2
+
+class _Slip(_Isru):
+    @staticmethod
+    def backward(ctx, g):
+        dx, da = _Isru.backward(ctx, g)
+        return dx, -da
+
+class Isru(nn.Module):
+    function = _Isru
+
+    def __init__(self, a=1.0):
+        super().__init__()
+        self.a = nn.Parameter(np.array(a))
+
+    def forward(self, x):
+        return self.function.apply(x, self.a)
+
+    def formula(self, x, a):
+        return x / root(a * x * x)
+
+    def extra_repr(self):
+        return f"a={self.a.item():g}"
+
+class Slip(Isru):
+    function = _Slip
+
+class Forgets(Isru):  # wrong, but not where the weight is 1
+    def forward(self, x):
+        return self.function.apply(x * self.a, self.a) / self.a.detach()
+
+class Tanh(nn.Module):
+    formula = staticmethod(np.tanh)
+
+    def forward(self, x):
+        return np.tanh(x)
+
+class Abs(nn.Module):
+    def formula(self, x):
+        return x / (1 + np.abs(x))
+
+    def forward(self, x):
+        return self.formula(x)
+
+class Constant(Abs):
+    def forward(self, x):
+        return super().forward(x).detach()
+
+class Nothing(Abs):
+    def formula(self, x):
+        return 0 * x
+
+class Least(Abs):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Parameter(np.array(0.0))
+
+    def formula(self, x, a):
+        return a * a * x
+
+    def forward(self, x):
+        return self.formula(x, self.a)
+
+class Seven(Isru):
+    def forward(self, x):
+        if x.shape[-1] != 7:
+            raise ValueError("seven columns are needed")
+        return super().forward(x)
+
+class Log(Tanh):
+    formula = staticmethod(np.log)
+
+    def forward(self, x):
+        return np.log(x)
+
+class Bare(nn.Module):
+    def forward(self, x):
+        return x
+
+class Raises(Isru):
+    def __init__(self, n):
+        super().__init__(1 / n)
+
+class BadBackward(Isru):
+    class function(_Isru):
+        @staticmethod
+        def backward(ctx, g):
+            return undefined
+
+class Exits(Isru):
+    def forward(self, x):
+        raise SystemExit(3)
+
+class Own(nn.InstanceNorm1d):
+    pass
+
+class Inside(nn.InstanceNorm1d):
+    def forward(self, x):
+        return nn.functional.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+
+class NoModule:
+    pass
+
+class Odd(Isru):
+    def __repr__(self):
+        raise RuntimeError("no words")
+
+def made(a=2.0):
+    print("made with", a)
+    return Isru(a)
+
+def number():
+    return 3
+
+ready = Isru(4.0)
+text = "no layer"
+"""
+
+
+def line(text):
+    """Where this stands in the file."""
+    return next(i for i, each in enumerate(OWN.splitlines(), 1) if text in each)
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """A folder with the file isru.py, which imports another, prints, and has a script at its end; and files that are broken."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "helper.py").write_text("import numpy as np\n\ndef root(v):\n    return np.sqrt(1 + v)\n")
+    (folder / "isru.py").write_text(OWN + 'print("imported", __name__ == "__main__")\n')
+    (folder / "isru_module.py").write_text(OWN)
+    (folder / "broken.py").write_text("import numpy\ndef f(:\n")
+    (folder / "raises.py").write_text("x = 1\ny = x / 0\n")
+    (folder / "exits.py").write_text("raise SystemExit('bye')\n")
+    (folder / "absent.py").write_text("import no_such_module_at_all\n")
+    (folder / "binary.py").write_bytes(b"\x00\xff")
+    (folder / "folder.py").mkdir()
+    return folder
+
+
+def test_a_layer_from_a_file(own):
+    result = agrees(run("4x7", "--layer", f"{own}/isru.py:Isru", "--arg", "a=0.5"))
+    assert result.out.startswith("imported False\ninput: ")
+    assert "\nlayer: Isru(a=0.5)\n" in result.out
+    assert "\nIsru, on float32 (4, 7): unit roundoff" in result.out
+    assert "\nPROBE: random float64 numbers of the same shape and range, all parameters moved\nIsru, on float64 (4, 7): unit" in result.out
+    assert result.out.count("Each of the 2 known mistakes would have shown on this input. Known of any layer") == 2
+    assert "AGREE: all 18 rows lie within tolerances that were computed, not chosen." in result.out
+
+
+def test_a_layer_from_a_module(own):
+    with chdir(own):
+        assert "layer: Isru(a=1)" in agrees(run("4x7", "--layer", "isru_module:Isru")).out
+        assert "layer: Isru(a=1)" in agrees(run("4x7", "--layer", "isru.py:Isru")).out  # from where it is called
+    places = os.pathsep.join([str(Path(minitensor.__file__).parent.parent), str(own)])
+    found = process("compare", "4x7", "--layer", "isru_module:Slip", PYTHONPATH=places)
+    assert (found.returncode, found.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(("name", "told"), [("made", "a=2"), ("ready", "a=4"), ("Isru.__call__.__self__", None)])
+def test_what_may_stand_for_a_class(own, name, told):
+    result = run("4x7", "--layer", f"{own}/isru.py:{name}")
+    if told is None:
+        refused(result, "there is no Isru.__call__.__self__; the Modules there are Isru, Slip, ")
+    else:
+        assert f"layer: Isru({told})" in agrees(result).out
+    assert ("made with 2.0" in result.out) == (name == "made")
+
+
+def test_a_function_takes_arguments(own):
+    result = agrees(run("4x7", "--layer", f"{own}/isru.py:made", "--arg", "a=0.25"))
+    assert "made with 0.25" in result.out
+
+
+def test_a_wrong_layer_of_ones_own(own, tmp_path):
+    result = differs(run("4x7", "--layer", f"{own}/isru.py:Slip", "--json", tmp_path / "x.json"))
+    assert "DIFFER: on the input da, da . v; on the probe da, da . v." in result.out
+    told = json.loads((tmp_path / "x.json").read_text())
+    assert told["layer"] == f"{own}/isru.py:Slip"
+    assert (told["on_input"]["eps"], told["on_input"]["m"], told["on_input"]["known"]) == (None, None, 2)
+
+
+def test_the_probe_shows_what_initial_parameters_hide(own):
+    """The layer multiplies by a where it must not: with a = 1 that is right, and its derivative with respect to a is wrong all the same."""
+    result = differs(run("4x7", "--layer", f"{own}/isru.py:Forgets"))
+    assert re.search("DIFFER: on the input da, .*; on the probe y, dx, da", result.out)
+
+
+def test_where_nothing_could_have_shown_it_is_said(own):
+    """0 x on both; a**2 x with a = 0 on the input, where both gradients are 0, and with another a on the probe."""
+    for name, where in (("Nothing", "input and the probe"), ("Least", "input")):
+        result = run("4x7", "--layer", f"{own}/isru.py:{name}")
+        assert (result.status, result.err) == (1, "")
+        assert f"\nBLIND: nothing could have shown on the {where}, so agreement there proves nothing.\n" in result.out
+
+
+def test_assumed_tolerances_are_said(own):
+    result = agrees(run("4x7", "--layer", f"{own}/isru.py:Tanh"))
+    assert result.out.count("Tolerances are assumed, 1,000 roundings of the largest value: no error bound is known for np.tanh.") == 2
+    assert "AGREE: all 12 rows lie within tolerances that were assumed, because no bound is known." in result.out
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def test_a_layer_of_ones_own_is_cast_to_the_dtype(own, dtype):
+    assert f"Isru, on {dtype} (4, 7)" in agrees(run("4x7", "--layer", f"{own}/isru.py:Isru", "--dtype", dtype)).out
+
+
+def test_a_layer_of_ones_own_on_a_picture(own, tmp_path):
+    result = agrees(run(*SMALL, "--scale", "unit", "--layer", f"{own}/isru.py:Isru", "--report", tmp_path / "report"))
+    assert "Isru, on float32 (1, 3, 60, 50)" in result.out
+    _, page = page_of(tmp_path / "report")
+    alts = [attributes["alt"] for attributes in page.attributes("img")]
+    assert [alt.partition(":")[0] for alt in alts] == ["The picture before", "The picture after", *["analytic", "autograd"] * 2, alts[-1]]
+
+
+def test_a_norm_of_ones_own_gets_planted_mistakes(own):
+    layer = ("--layer", f"{own}/isru.py:Own", "--arg", "num_features=3", "--arg", "affine=True")
+    listed = run("2x3x7", *layer, "--plant", "list")
+    assert listed.status == 0
+    assert len(listed.out.splitlines()) == 1 + 41  # and what the module prints
+    result = agrees(run("2x3x7", *layer))
+    on_input, on_probe = result.out.split("\nPROBE")
+    assert "of the 41 known mistakes could NOT have shown on this input: gamma-forgotten, gamma-twice" in on_input  # gamma is 1
+    assert "Each of the 41 known mistakes would have shown" in on_probe
+    differs(run("2x3x7", *layer, "--plant", "gamma-forgotten"))
+    refused(run("2x3x7", *layer, "--plant", "m-is-one-axis"), "m-is-one-axis: no mistake in .*isru.py:Own, whose gradients are the same")
+    inside = ("--layer", f"{own}/isru.py:Inside", "--arg", "num_features=3")
+    agrees(run("2x3x7", *inside))
+    refused(run("2x3x7", *inside, "--plant", "sign"), "the forward of .*isru.py:Inside does not use self.backward")
+    refused(run("2x3x1", "--layer", "minitensor.nn:LayerNorm", "--arg", "normalized_shape=1"), "one element, whose variance says nothing")
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("", "--layer : instance_norm, batch_norm, .*rms_norm, or a layer of your own as MODULE:CLASS or FILE.py:CLASS, is needed"),
+        ("layernorm", "did you mean layer_norm?"),
+        ("isru.py", "or FILE.py:CLASS, is needed"),
+        (":Isru", "or FILE.py:CLASS, is needed"),
+        ("isru.py:", "or FILE.py:CLASS, is needed"),
+        ("no_file.py:Isru", "no_file.py is not there"),
+        ("no_module_of_this_name:Isru", "when imported: ModuleNotFoundError: No module named 'no_module_of_this_name'"),
+        (".relative:Isru", "when imported: TypeError: "),
+        ("isru.py:Isrü", "there is no Isrü; the Modules there are Isru, Slip"),
+        ("broken.py:X", r"when imported: SyntaxError: invalid syntax \(.*broken.py:2\)$"),
+        ("raises.py:X", r"when imported: ZeroDivisionError: division by zero \(.*raises.py:2\)$"),
+        ("exits.py:X", r"when imported: SystemExit: bye \(.*exits.py:1\)$"),
+        ("absent.py:X", r"when imported: ModuleNotFoundError: No module named 'no_such_module_at_all' \(.*absent.py:1\)$"),
+        ("binary.py:X", "when imported: (SyntaxError|ValueError|UnicodeDecodeError): "),
+        ("folder.py:X", "when imported: IsADirectoryError: "),
+        ("isru.py:NoModule", "NoModule is a class, but none derived from minitensor.nn.Module"),
+        ("isru.py:text", "and text is str"),
+        ("isru.py:number", "number makes int, and a Module is needed"),
+        ("isru.py:Raises", r"when made: TypeError: Raises.__init__\(\) missing 1 required .*; --arg NAME=VALUE gives an argument"),
+        ("isru.py:Bare", "TypeError: compare_backward: Bare has no formula: write a method formula"),
+        (
+            "isru.py:Seven",
+            rf"on .*shape 4x6 \(4, 6\): ValueError: seven columns are needed \(.*isru.py:{line('seven')}\)$",
+        ),
+        ("isru.py:Exits", "SystemExit: 3"),
+        ("isru.py:BadBackward", rf"in the comparison: NameError: name 'undefined' is not defined \(.*isru.py:{line('undefined')}\)$"),
+        ("isru.py:Log", "the formula gives nan or inf on normal random numbers, shape 4x6, so there is nothing to compare"),
+        ("isru.py:Odd", "in its repr: RuntimeError: no words"),
+    ],
+)
+def test_layers_of_ones_own_that_cannot_be_used(own, where, told):
+    with chdir(own):
+        result = refused(run("4x6", "--layer", where), told)
+    assert "AGREE" not in result.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--arg", "n=0"], rf"when made: ZeroDivisionError: .*division by zero \(.*isru.py:{line('1 / n')}\)"),
+        (["--arg", "m=1"], "when made: TypeError: .*unexpected keyword argument 'm'"),
+        (["--arg", "n"], "argument --arg: NAME=VALUE is needed, such as num_groups=4, got 'n'"),
+        (["--arg", "3=n"], "NAME=VALUE is needed"),
+        (["--arg", "n=four"], "n: VALUE must be a Python literal, such as 4"),
+        (["--arg", "n=__import__('os')"], "VALUE must be a Python literal"),
+        (["--arg", "n=" + "(" * 300], "VALUE must be a Python literal"),
+        (["--arg", "n=1", "--eps", "0.1"], "--eps is not for a layer of your own: what its constructor takes is given as --arg NAME=VALUE"),
+        (["--arg", "n=1", "--no-affine"], "--no-affine is not for a layer of your own"),
+        (["--arg", "n=1", "--num-features=3"], "--num-features is not for a layer of your own"),
+        (["--arg", "n=1", "--groups=3"], "--groups is not for a layer of your own"),
+        (["--arg", "n=1", "--trailing=3"], "--trailing is not for a layer of your own"),
+        (["--arg", "n=1", "--unbatched"], "--unbatched is not for a layer of your own"),
+        (["--arg", "n=1", "--plant=sign"], "the known mistakes are those of normalisations, and isru.py:Raises is none"),
+        (["--arg", "n=1", "--plant=list"], "the known mistakes are those of normalisations"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_arguments_of_layers_of_ones_own(own, arguments, told):
+    with chdir(own):
+        refused(run("4x6", "--layer", "isru.py:Raises", *arguments), told)
+
+
+def test_a_layer_that_the_photograph_does_not_fit(own):
+    result = run("--layer", f"{own}/isru.py:Seven", "--size", "6x6")
+    refused(result, rf"seven columns are needed \(.*isru.py:{line('seven')}\); give a shape that the layer takes as INPUT, such as 4x7$")
+    refused(run("--layer", f"{own}/isru.py:ready", "--arg", "a=1"), "--arg is for a constructor; .*isru.py:ready is a Module already")
 
 
 # -- what is printed --------------------------------------------------------------------------------------------------------------
@@ -564,6 +967,37 @@ def test_report_has_timings(report):
         assert float(ratio) == pytest.approx(milliseconds[1] / milliseconds[0], rel=0.05)
 
 
+@pytest.mark.usefixtures("rows_only")
+@pytest.mark.parametrize(("layer", "slices"), [("batch_norm", 120), ("group_norm", 360), ("layer_norm", 360), ("rms_norm", 360)])
+def test_report_of_other_layers(layer, slices, tmp_path):
+    result = agrees(run("--size", "12x10", "--layer", layer, "--report", tmp_path / "report"))
+    text, page = page_of(tmp_path / "report")
+    assert "$" not in text
+    (described,) = re.findall("^layer: (.*)$", result.out, re.MULTILINE)
+    assert page.texts("p")[0].startswith(f"{described} on grace_hopper.jpg (1, 3, 12, 10) float32.")
+    captions = page.texts("figcaption")
+    made = "mean square 1" if layer == "rms_norm" else "mean 0 and variance 1"
+    assert captions[1] == f"after: every slice of {slices} elements with {made} (from -2.5 to 2.5, without gamma and beta)"
+    shown = np.asarray(Image.open(io.BytesIO(picture_data(page.attributes("img")[1]["src"])[1])), np.float64) / 51 - 2.5
+    seen = shown if layer != "batch_norm" else shown[..., 0]
+    assert np.mean(seen * seen) == pytest.approx(1, abs=0.15)
+    assert [caption for caption in captions if caption.endswith(": y")] == ["analytic: y", "autograd: y"]
+    assert sum("recorded so that it can be differentiated again" in caption for caption in captions) == 2
+    assert len(page.attributes("img")) == 2 + 4 + 1
+
+
+@pytest.mark.usefixtures("rows_only")
+@pytest.mark.parametrize(("name", "graphs"), [("Slip", 4), ("Abs", 4), ("Constant", 3)])
+def test_report_of_a_layer_of_ones_own(name, graphs, own, tmp_path):
+    """A wrong backward, a formula without complex step, an output that records nothing."""
+    result = run("4x7", "--layer", f"{own}/isru.py:{name}", "--report", tmp_path / "report")
+    (agrees if name == "Abs" else differs)(result)
+    _, page = page_of(tmp_path / "report")
+    alts = [attributes["alt"] for attributes in page.attributes("img")]
+    assert sum("Compute graph" in alt for alt in alts) == graphs == len(alts) - 1
+    assert ("nan" in page.texts("td")) is False
+
+
 def test_report_without_a_picture(tmp_path):
     """An array is not shown as a picture; its name may hold anything."""
     path = saved(tmp_path / "a<b>&$c.npy", array_of(2, 3, 4))
@@ -645,7 +1079,31 @@ def test_report_without_the_extra(package, modules, hide, monkeypatch, tmp_path)
         (["a\0b"], "null"),
         (["a\0b.npy"], "null"),
         (["x" * 5000], "too long"),
-        ([SHAPE, "--layer", "batch_norm"], "--layer: invalid choice: 'batch_norm' .*instance_norm"),
+        ([SHAPE, "--layer"], "--layer: expected one argument"),
+        ([SHAPE, "--layer", "layer_norm", "--groups", "2"], "--groups is for --layer group_norm; layer_norm has no use for it"),
+        ([SHAPE, "--trailing", "2"], "--trailing is for --layer layer_norm, rms_norm; instance_norm has no use for it"),
+        (
+            [SHAPE, "--layer", "rms_norm", "--num-features", "3"],
+            "is for --layer instance_norm, batch_norm, group_norm; rms_norm",
+        ),
+        ([SHAPE, "--layer", "batch_norm", "--unbatched"], "--unbatched is for --layer instance_norm; batch_norm has no use for it"),
+        (
+            [SHAPE, "--arg", "a=1"],
+            r"--arg is for a layer of your own \(--layer MODULE:CLASS or FILE.py:CLASS\); instance_norm has no use for it",
+        ),
+        ([SHAPE, "--layer", "group_norm", "--groups", "0"], "--groups must be positive, got 0"),
+        ([SHAPE, "--layer", "group_norm", "--groups", "2"], "--groups 2: 3 channels do not divide into 2 groups"),
+        ([SHAPE, "--layer", "group_norm", "--num-features", "4", "--groups", "2"], "num_channels is 4, .* has C = 3"),
+        ([SHAPE, "--layer", "layer_norm", "--trailing=-1"], "--trailing must be positive, got -1"),
+        ([SHAPE, "--layer", "rms_norm", "--trailing", "5"], r"--trailing 5: an input of shape \(2, 3, 4, 5\) has 4 axes"),
+        (["7", "--layer", "layer_norm"], r"layer_norm normalises all axes but the first, and shape \(7,\) has no other; --trailing 1"),
+        (["7", "--layer", "batch_norm"], r"batch_norm takes arrays of 2, 3, 4, 5 axes, got shape \(7,\)"),
+        (["7", "--layer", "group_norm"], r"group_norm takes arrays of 2 axes or more, \(N, C, ...\), got shape \(7,\)"),
+        (["1x3", "--layer", "batch_norm"], "one element, whose variance says nothing"),
+        (["3x3", "--layer", "group_norm", "--groups", "3"], "each slice of shape \\(3, 3\\) has one element, whose variance says nothing"),
+        (["4x1", "--layer", "layer_norm"], "each slice of shape \\(4, 1\\) has one element, whose variance says nothing"),
+        ([SHAPE, "--layer", "batch_norm", "--num-features", "2"], "num_features is 2, .* has C = 3"),
+        ([SHAPE, "--layer", "rms_norm", "--plant", "no-mean-path"], "no mistake in rms_norm, whose gradients are the same with it"),
         ([SHAPE, "--device", "tpu"], "device 'tpu' is unknown: use 'cpu', 'cuda' or 'cuda:N'"),
         ([SHAPE, "--device", "cuda:x"], "device 'cuda:x' is unknown"),
         ([SHAPE, "--dtype", "int32"], "--dtype: invalid choice: 'int32'"),
@@ -916,7 +1374,10 @@ def test_interrupted(monkeypatch):
 # No digits (a shape may be any size), no path (--json writes where it is told to)
 WORDS = st.text(st.characters(exclude_categories=["Nd", "Cs"], exclude_characters="/\\."), max_size=8)
 VALUES = {
-    "--layer": ["instance_norm", "layer"],
+    "--layer": [*KINDS, "layer", "x.py:Layer", "x:Layer"],
+    "--groups": ["3", "2", "0", "x"],
+    "--trailing": ["1", "2", "9", "x"],
+    "--arg": ["a=1", "a", "a=b"],
     "--eps": ["1e-5", "0", "-1", "nan", "inf", "1e400", "1e-320", "10"],
     "--num-features": ["3", "2", "0", "-1", "1e3"],
     "--dtype": ["float16", "float32", "float64", "float", "int8"],

@@ -52,3 +52,32 @@ def test_compare(gpu, planted, status, tmp_path, capsys):
     assert main(["compare", "2x3x4x5", "--device", gpu, "--report", str(tmp_path), *planted]) == status
     assert ("AGREE" in capsys.readouterr().out) == (status == 0)
     assert (tmp_path / "index.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("layer", ["batch_norm", "group_norm", "layer_norm", "rms_norm"])
+def test_compare_other_layers(gpu, layer, capsys):
+    assert main(["compare", "2x6x4x5", "--layer", layer, "--device", gpu]) == 0
+    assert "AGREE: all " in capsys.readouterr().out
+
+
+def test_compare_a_layer_with_a_buffer(gpu, rng):
+    """Its formula is run on arrays, and on numbers that carry a bound, where these are: on the CPU."""
+
+    class Masked(nn.Module):
+        def __init__(self, slip=1.0):
+            super().__init__()
+            self.slip, self.weight = slip, nn.Parameter(rng.normal(size=5))
+            self.register_buffer("mask", mt.tensor([1.0, 0.0, 1.0, 2.0, 1.0], dtype=np.float64))
+
+        def forward(self, x):
+            return x * x * (self.slip * self.weight) * self.mask
+
+        def formula(self, x, weight):
+            return x * x * weight * self.mask
+
+    x = mt.tensor(rng.normal(size=(4, 5)), device=gpu)
+    found = nn.compare_backward(Masked().to(gpu), x)
+    assert found, str(found)
+    assert "assumed" not in str(found)
+    assert found.wrong == ()
+    assert {"y", "dx", "dweight"} <= set(nn.compare_backward(Masked(1.01).to(gpu), x).wrong)
