@@ -483,6 +483,32 @@ def test_modules_inside_and_buffers():
     assert {"dx", "dinner.weight"} <= set(compare_backward(Outer(1.001), input_of()).wrong)
 
 
+def test_a_parameter_that_two_modules_share_is_one():
+    class Scale(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(np.array(2.0))
+
+        def forward(self, x):
+            return x * self.weight
+
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = Scale(), Scale()
+            self.two.weight = self.one.weight
+
+        def forward(self, x):
+            return self.two(self.one(x) ** 2)
+
+        def formula(self, x, weight):
+            return (x * weight) ** 2 * weight
+
+    result = compare_backward(Tied(), input_of())
+    assert result, str(result)
+    assert [row.quantity for row in result.rows if row.opinion == "autograd"] == ["y", "dx", "done.weight", "H u"]
+
+
 def test_a_forward_that_records_nothing_is_wrong_and_not_an_error():
     result = compare_backward(of_formula(lambda x, a: a * x * x, 2.0, forward=lambda x, a: (a * x * x).detach()), input_of())
     assert set(result.wrong) == {"dx", "dp0", "H u", "dx . v", "dp0 . v", "H u . v"}
