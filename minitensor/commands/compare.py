@@ -147,7 +147,9 @@ def _check_options(options: argparse.Namespace) -> None:
     if options.plant not in (None, "list", *FAULTS):
         near = difflib.get_close_matches(options.plant, FAULTS, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise BadInput(f"--plant {options.plant}: no such mistake; {hint}`minitensor compare --plant list` names them all")
+        raise BadInput(
+            f"--plant {options.plant}: no such mistake; {hint}`minitensor compare --layer {options.layer} --plant list` names them all"
+        )
     if options.seed < 0:
         raise BadInput(f"--seed must not be negative, got {options.seed}")
     if options.eps is not None and not 0 <= options.eps < np.inf:

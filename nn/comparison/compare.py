@@ -63,6 +63,8 @@ def compare_backward(
     >>> bool(compare_backward(nn.InstanceNorm1d(2, eps=0.1, affine=True), rng.normal(size=(2, 2, 7)) ))
     True
     """
+    if isinstance(x, tuple) and all(isinstance(n, int) for n in x):
+        raise TypeError(f"compare_backward: an array is needed, not its shape; np.random.default_rng(0).normal(size={x}) makes one")
     x = x if isinstance(x, Tensor) else Tensor(x)
     if x.dtype.name not in ("float16", "float32", "float64"):
         raise DTypeError(f"compare_backward: float16, float32 or float64 is needed, got {describe(x)}; use x.astype(np.float64)")
@@ -121,7 +123,7 @@ def _unseen(trial: _Experiment, right: Bounds, bounds: Bounds, progress: Callabl
     """How many mistakes are known, and which of them could not have shown; where none are: gradients a tenth too large."""
     faults = trial.subject.faults(trial.x.shape)
     if not faults:
-        trial.notes.insert(0, "Known of any layer: a gradient a tenth too large.")
+        trial.notes.insert(0, "Known of any layer: one of its gradients a tenth too large.")
         gradients = [name for name in right if name not in ("y", "H u")]
         return len(gradients), [f"{name} a tenth too large" for name in gradients if _within(1.1 * right[name], right[name], bounds[name])]
     unseen = []

@@ -8,6 +8,7 @@ Each rule is made of the two functions themselves, so derivatives of every order
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -71,6 +72,15 @@ def _widened_copy(value: Any) -> Any:
     return wide.copy() if wide is value and not isinstance(value, Tensor) else wide
 
 
+def _check_signature(name: str, backward: Backward) -> None:
+    try:
+        inspect.signature(backward).bind("x", "gamma", "beta", "eps", "dy")
+    except TypeError as error:
+        raise TypeError(f"{name} must take (x, gamma, beta, eps, dy) and return (dx, dgamma, dbeta): {error}") from error
+    except ValueError:
+        pass  # a function written in C has no signature
+
+
 def normalize_with(backward: Backward, layout: Layout, eps: float, centred: bool = True) -> JointPrimitive:
     """``normalize`` with somebody's own backward in the place of its rule; x, gamma and beta come in the layer's own shapes."""
 
@@ -81,6 +91,7 @@ def normalize_with(backward: Backward, layout: Layout, eps: float, centred: bool
         return y.reshape(x.shape)
 
     def rule(g: Any, _y: Any, x: Any, gamma: Any, beta: Any) -> Sequence[Any]:
+        _check_signature(name, backward)
         found = backward(_widened_copy(x), _widened_copy(gamma), _widened_copy(beta), eps, _widened_copy(g))
         if not isinstance(found, (tuple, list)) or len(found) != 3:
             raise ShapeError(f"{name}(x, gamma, beta, eps, dy) must return (dx, dgamma, dbeta), got {describe(found)}")

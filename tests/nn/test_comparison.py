@@ -275,7 +275,7 @@ def test_a_norm_with_a_backward_of_its_own_inside():
         result = compare_backward(kind(3, eps=0.1, affine=True), input_of())
         assert result.ok is right
         assert (result.known, result.unseen) == (3, ())
-        assert "Known of any layer: a gradient a tenth too large." in str(result)
+        assert "Known of any layer: one of its gradients a tenth too large." in str(result)
 
 
 # -- layers of one's own -----------------------------------------------------------------------------------------------------------
@@ -936,11 +936,18 @@ def test_a_backward_that_loses_its_graph_is_told_why(rng):
     [
         ({"cotangent": 1j * np.ones((2, 3, 4, 5))}, DTypeError, "the cotangent must be real numbers, got complex128"),
         ({"seed": -1}, ValueError, "seed must not be negative, got -1"),
+        ({"x": (2, 3, 4, 5)}, TypeError, r"an array is needed, not its shape; .*normal\(size=\(2, 3, 4, 5\)\)"),
     ],
 )
 def test_options_that_make_no_sense(options, error, told):
     with pytest.raises(error, match=told):
-        compare_backward(layer_of(), input_of(), **options)
+        compare_backward(layer_of(), **{"x": input_of(), **options})
+
+
+def test_a_backward_that_takes_other_arguments_is_told_which():
+    layer = layer_of(backward=lambda x, gamma, beta, dy: (dy, gamma, beta))
+    with pytest.raises(TypeError, match=r"<lambda> must take \(x, gamma, beta, eps, dy\) and return \(dx, dgamma, dbeta\): too many"):
+        compare_backward(layer, input_of())
 
 
 def test_numbers_whose_squares_overflow_are_refused():
