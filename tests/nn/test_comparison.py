@@ -171,7 +171,19 @@ def test_every_layer_agrees(name, dtype):
         gradients = ["dx", *(f"d{subject.NAMES[each]}" for each, _ in layer.named_parameters())]
         assert list(dict.fromkeys(row.quantity for row in result.rows if row.opinion == "autograd")) == ["y", *gradients, "H u"]
         assert len(result.rows) == 3 * len(gradients) + 3
+        assert "assumed" not in str(result)
         assert (result.layer, result.eps, result.m) == (row.kind.__name__, EPS, layer.layout(row.shape).m)
+
+
+@pytest.mark.usefixtures("rows_only")
+def test_numbers_with_bounds_that_fail_are_told(monkeypatch):
+    """The negative control: tolerances that could not be computed never pass for computed ones."""
+
+    def failing(value):
+        raise UnsupportedError("Rounded: planted")
+
+    monkeypatch.setattr(compare, "Rounded", failing)
+    assert "Tolerances are assumed, 1,000 roundings of the largest value: planted." in str(compare_backward(layer_of(), input_of()))
 
 
 def test_the_eps_of_rms_norm_is_that_of_its_input():
