@@ -73,7 +73,7 @@ def _letters(subscripts: str, ndims: Sequence[int]) -> tuple[list[str], str]:
     """One letter for every axis of every operand and of the result: dots become letters, and an output that is implied is named."""
     left, arrow, out = subscripts.partition("->")
     if not arrow:
-        out = "..." + "".join(sorted(c for c in set(left) - set(".,") if left.count(c) == 1))
+        out = "..." + "".join(c for c in sorted(left) if c not in ".," and left.count(c) == 1)
     terms = left.split(",")
     dotted = [n - len(term) + 3 if "..." in term else 0 for term, n in zip(terms, ndims, strict=True)]
     spare = "".join(c for c in string.ascii_letters if c not in subscripts)[: max(dotted)]
