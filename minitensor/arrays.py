@@ -194,7 +194,9 @@ def imported_array(source: Any) -> Array:
     try:
         return module.from_dlpack(source)
     except (BufferError, RuntimeError) as error:
-        raise UnsupportedError(f"from_dlpack: {module.__name__} cannot share {describe(source)}: {error}") from error
+        told = describe(source)
+        hint = "; float32 holds every bfloat16 exactly: convert first (.float() in PyTorch)" if "bfloat16" in told else ""
+        raise UnsupportedError(f"from_dlpack: {module.__name__} cannot share {told}: {error}{hint}") from error
 
 
 def _only_numbers(name: str, array: Array) -> Array:

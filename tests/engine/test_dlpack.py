@@ -111,10 +111,10 @@ def test_what_from_numpy_refuses(given, error: type, match: str) -> None:
 class Exporter:
     """Somebody's array in memory of this kind."""
 
-    shape, dtype = (2,), np.dtype(np.float32)
+    shape = (2,)
 
-    def __init__(self, kind: int) -> None:
-        self.kind = kind
+    def __init__(self, kind: int, dtype: object = np.dtype(np.float32)) -> None:
+        self.kind, self.dtype = kind, dtype
 
     def __dlpack__(self, **asked: object) -> object:
         raise BufferError("not this time")
@@ -129,7 +129,8 @@ class Exporter:
         ([1.0, 2.0], UnsupportedError, r"an object with __dlpack__ is needed, got list; tensor\(\.\.\.\) copies"),
         (np.array(["a"]), UnsupportedError, r"numpy cannot share <U1 \(1,\)"),
         (np.arange(3, dtype=">f4"), UnsupportedError, "native byte order"),
-        (Exporter(1), UnsupportedError, r"numpy cannot share float32 \(2,\): not this time"),
+        (Exporter(1), UnsupportedError, r"numpy cannot share float32 \(2,\): not this time$"),
+        (Exporter(1, "torch.bfloat16"), UnsupportedError, r"torch\.bfloat16 \(2,\): .*convert first \(\.float\(\)"),
         (Exporter(8), DeviceError, r"float32 \(2,\) lives on device type 8"),
     ],
 )
@@ -241,7 +242,7 @@ def test_pytorch_both_ways() -> None:
     assert mt.from_dlpack(theirs.T).tolist() == theirs.T.tolist()
     with pytest.raises(UnsupportedError, match=r"torch\.float32 \(2, 3\).*detach"):
         mt.from_dlpack(theirs.requires_grad_())
-    with pytest.raises(UnsupportedError, match="bfloat16"):
+    with pytest.raises(UnsupportedError, match=r"convert first \(\.float\(\)"):
         mt.from_dlpack(torch.ones(2, dtype=torch.bfloat16))
     with pytest.raises(UnsupportedError, match="forget its graph"):
         torch.from_dlpack(mt.ones(2, requires_grad=True))
