@@ -61,9 +61,9 @@ class Leaf(ShapeDtype):
 
 
 class RemovableHandle:
-    """What `Tensor.register_hook` returns."""
+    """What `Tensor.register_hook` and the hooks of a Module return: it takes the hook away again."""
 
-    def __init__(self, hooks: dict[Any, Any], hook: Callable[[Tensor], Tensor | None]) -> None:
+    def __init__(self, hooks: dict[Any, Any], hook: Any) -> None:
         self._hooks, self._key = hooks, object()  # a key of its own: as a key, the handle would hold what holds it
         hooks[self._key] = hook
 

@@ -15,6 +15,8 @@ from .module import Module
 class _Numbered(Module):
     """What `Sequential` and `ModuleList` share: modules that an index reaches and that are named ``"0"``, ``"1"``, ..."""
 
+    _modules: dict[str, Module]  # type: ignore[assignment]  # None stands only where somebody put it
+
     @overload
     def __getitem__(self, index: int) -> Module: ...
     @overload
@@ -34,7 +36,7 @@ class _Numbered(Module):
         return len(self._modules)
 
     def __iter__(self) -> Iterator[Module]:
-        return iter(self._modules.values())  # type: ignore[arg-type]  # None stands only where somebody put it into a ModuleList
+        return iter(self._modules.values())
 
     def __iadd__(self, modules: Iterable[Module]) -> Self:
         return self.extend(modules)
@@ -136,7 +138,7 @@ class Sequential(_Numbered):
         return Sequential(*self, *other)
 
     def _part(self, part: slice) -> Self:
-        return type(self)(dict(list(self._modules.items())[part]))  # type: ignore[arg-type]
+        return type(self)(dict(list(self._modules.items())[part]))
 
 
 class ModuleList(_Numbered):
@@ -170,6 +172,7 @@ class ModuleDict(Module, MutableMapping[str, Module]):
     (['mean', 'scale'], True)
     """
 
+    _modules: dict[str, Module]  # type: ignore[assignment]  # None stands only where somebody put it
     __eq__, __hash__ = object.__eq__, object.__hash__  # two mappings with the same entries are two modules
 
     def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None) -> None:
@@ -178,7 +181,7 @@ class ModuleDict(Module, MutableMapping[str, Module]):
 
     def __getitem__(self, key: str) -> Module:
         try:
-            return self._modules[key]  # type: ignore[return-value]
+            return self._modules[key]
         except KeyError:
             raise KeyError(f"ModuleDict: no module {key!r}; it has: {', '.join(self) or 'none'}") from None
 
@@ -197,4 +200,4 @@ class ModuleDict(Module, MutableMapping[str, Module]):
 
     def popitem(self) -> tuple[str, Module]:
         """Take the last name and module out and return them, as a dict does; `KeyError` when there is none."""
-        return self._modules.popitem()  # type: ignore[return-value]
+        return self._modules.popitem()

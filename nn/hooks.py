@@ -36,7 +36,7 @@ def register(hooks: Hooks, hook: Hook, prepend: bool) -> RemovableHandle:
     """Add a hook behind all others, or before them."""
     if not callable(hook.function):
         raise TypeError(f"a hook must be a function, got {describe(hook.function)}")
-    handle = RemovableHandle(hooks, hook)  # type: ignore[arg-type]  # which keeps it and never calls it
+    handle = RemovableHandle(hooks, hook)
     if prepend:
         hooks.move_to_end(next(reversed(hooks)), last=False)
     return handle

@@ -197,12 +197,14 @@ class Module:
     def get_parameter(self, target: str) -> Parameter:
         """The parameter with this dotted name; `AttributeError` when there is none."""
         path, _, name = target.rpartition(".")
-        return _member(self.get_submodule(path), "_parameters", name, target)  # type: ignore[no-any-return]
+        parameter: Parameter = _member(self.get_submodule(path), "_parameters", name, target)
+        return parameter
 
     def get_buffer(self, target: str) -> Tensor:
         """The buffer with this dotted name; `AttributeError` when there is none."""
         path, _, name = target.rpartition(".")
-        return _member(self.get_submodule(path), "_buffers", name, target)  # type: ignore[no-any-return]
+        buffer: Tensor = _member(self.get_submodule(path), "_buffers", name, target)
+        return buffer
 
     # -- all at once --------------------------------------------------------------------------------------------------------------
 

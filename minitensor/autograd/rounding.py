@@ -98,10 +98,10 @@ class Rounded:
         return Rounded(self.value.mean(axis=axis, keepdims=keepdims), (total / m).astype(self.dtype).bound)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **params: Any) -> Any:
-        if ufunc is np.equal and not params:  # of the values: what is chosen by it has a bound, the choice has none
-            return ufunc(*(x.value if isinstance(x, Rounded) else x for x in inputs))
         if method != "__call__" or params:
             raise UnsupportedError(f"Rounded: no error bound is known for np.{ufunc.__name__}.{method} with {params}")
+        if ufunc is np.equal:  # of the values: what is chosen by it has a bound, the choice has none
+            return ufunc(*(x.value if isinstance(x, Rounded) else x for x in inputs))
         return _propagated(ufunc, *inputs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, params: Any) -> Rounded:

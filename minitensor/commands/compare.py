@@ -97,12 +97,12 @@ def run(options: argparse.Namespace) -> int:
         for trial in trials:
             trial.layer.backward = planted.of(trial.layer)
         console.say(f"planted into the analytic backward: {planted.name} ({planted.sentence})")
-    with console.progress() as step, chosen.blamed("in the comparison"):
-        on_input, on_probe = (
-            nn.compare_backward(trial.layer, trial.x, seed=options.seed, progress=lambda text, where=where: step(f"{where}: {text}"))  # type: ignore[misc]
-            for where, trial in zip(("input", "probe"), trials, strict=True)
-        )
-    for trial, comparison in zip(trials, (on_input, on_probe), strict=True):
+    comparisons = []
+    for where, trial in zip(("input", "probe"), trials, strict=True):
+        with console.progress(f"{where}: ") as step, chosen.blamed("in the comparison"):
+            comparisons.append(nn.compare_backward(trial.layer, trial.x, seed=options.seed, progress=step))
+    on_input, on_probe = comparisons
+    for trial, comparison in zip(trials, comparisons, strict=True):
         console.say(f"\n{trial.title}")
         console.show(comparison.table())
         console.say(comparison.unseen_sentence())
@@ -115,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
         options.json.write_text(json.dumps(described | tables, indent=2) + "\n")
     if options.report is not None:
         with console.progress() as step, chosen.blamed("in the report"):
-            written = report.write(options.report, given, trials, (on_input, on_probe), verdict(on_input, on_probe), options.plant, step)
+            written = report.write(options.report, given, trials, comparisons, verdict(on_input, on_probe), options.plant, step)
         console.say(f"report: {written}")
     return 0 if agree else 1
 

@@ -49,11 +49,11 @@ def say(text: str, mark: str = "") -> None:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str], None]]:
-    """Something to tell each step of long work: shown while it lasts, and only to a person."""
+def progress(about: str = "") -> Iterator[Callable[[str], None]]:
+    """Something to tell each step of long work: shown behind ``about`` while it lasts, and only to a person."""
     console = _rich_console()
     if console is None:
         yield lambda step: None
         return
     with console.status("starting") as status:
-        yield status.update
+        yield lambda step: status.update(about + step)

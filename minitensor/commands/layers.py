@@ -39,7 +39,7 @@ def _instance_norm(shape: Shape, options: argparse.Namespace) -> nn.Norm:
 def _batch_norm(shape: Shape, options: argparse.Namespace) -> nn.Norm:
     kinds = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
     if len(shape) not in kinds:
-        raise BadInput(f"batch_norm takes arrays of 2, 3, 4, 5 axes, got shape {shape}")
+        raise BadInput(f"batch_norm takes arrays of {', '.join(map(str, kinds))} axes, got shape {shape}")
     return kinds[len(shape)](options.num_features or shape[1], affine=options.affine, track_running_stats=False)
 
 

@@ -268,8 +268,8 @@ def _numerical_rows(
     def weighted(values: dict[str, Any]) -> Any:
         return np.sum(g * subject.on_arrays(values))
 
-    def loss(leaf: str, step: Any, v: Array) -> Any:
-        return weighted(leaves | {leaf: leaves[leaf] + step * v})
+    def loss(leaf: str, v: Array) -> Callable[[Any], Any]:
+        return lambda t: weighted(leaves | {leaf: leaves[leaf] + t * v})
 
     def by_complex_step(f: Callable[[complex], Any]) -> float:
         """nan where the formula drops the imaginary part on its way, and it shows."""
@@ -295,11 +295,11 @@ def _numerical_rows(
         found, slack = _along(analytic[name], v), _along(bounds[name], np.abs(v))
         progress(f"{name} by Richardson-extrapolated differences")
         rounding = noise(g, np.minimum(bounds["y"], subject.reach(composed["y"])), name, leaf)
-        numerical = richardson(lambda t: float(loss(leaf, t, v)), noise=rounding)  # noqa: B023 - called at once
+        numerical = richardson(loss(leaf, v), noise=rounding)
         origin = f"roundings of {name}, error bar {numerical.error:.0e}"
         rows.append(_row(f"{name} . v", "Richardson", found, numerical.value, slack + numerical.error, origin))
         progress(f"{name} by the complex step")
-        exact, right = by_complex_step(lambda z: loss(leaf, z, v)), _along(composed[name], v)  # noqa: B023 - called at once
+        exact, right = by_complex_step(loss(leaf, v)), _along(composed[name], v)
         # Where autograd and the differences agree, and only the complex step does not, the formula drops the imaginary part unseen
         if not subject.holomorphic and not abs(exact - right) <= slack and abs(numerical.value - right) <= slack + numerical.error:
             trial.notes.append(f"The complex step of {name} is left out: the formula drops the imaginary part (np.abs, np.var, a cast).")

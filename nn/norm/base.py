@@ -120,6 +120,11 @@ class TrackingNorm(Norm):
             state[counter] = self.num_batches_tracked
         return []
 
+    def _refuse_rank(self, x: Any, family: str, layouts: str) -> None:
+        """`refuse_rank`, with the layer of the family that takes such an input."""
+        fits = {2: "1d", 3: "1d", 4: "2d", 5: "3d"}.get(getattr(x, "ndim", 0))
+        refuse_rank(self, x, layouts, f"; {family}{fits} takes {x.ndim} axes" if fits else "")
+
 
 def refuse_rank(layer: Module, x: Any, layouts: str, hint: str = "") -> None:
     """The error for an input that has not the axes which the layer takes, or is no Tensor at all."""

@@ -8,7 +8,7 @@ from typing import Any
 from minitensor import Tensor
 
 from . import functional, layout
-from .base import TrackingNorm, refuse_rank
+from .base import TrackingNorm
 from .layout import Layout, Shape
 
 
@@ -36,9 +36,8 @@ class _BatchNorm(TrackingNorm):
         """Normalise (N, C, ...); the output has the input's shape and dtype."""
         ranks = {2 + len(self.spatial)} | ({2} if len(self.spatial) == 1 else set())
         if not isinstance(input, Tensor) or input.ndim not in ranks:
-            fits = {2: "1d", 3: "1d", 4: "2d", 5: "3d"}.get(getattr(input, "ndim", 0))
             layouts = " or ".join(f"(N, {', '.join(('C', *self.spatial[: rank - 2]))})" for rank in sorted(ranks))
-            refuse_rank(self, input, layouts, f"; BatchNorm{fits} takes {input.ndim} axes" if fits else "")
+            self._refuse_rank(input, "BatchNorm", layouts)
         self._check_channels(input, input.shape[1], "num_features", self.num_features)
         mean, var, counter = self.running_mean, self.running_var, self.num_batches_tracked
         if self.training and not self.track_running_stats:  # switched off after the layer was made: they wait for eval mode

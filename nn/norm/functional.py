@@ -229,7 +229,8 @@ def rms_norm(
 def normalized(x: Tensor, weight: Any, bias: Any, where: Layout, own: Shape, eps: float, backward: Way, centred: bool = True) -> Tensor:
     """Normalise by the input's statistics; ``own`` is the shape of weight and bias in the layer."""
     if x.size == 0:  # there are no statistics, and the affine part gives the output and the gradients their shapes
-        return formulas.narrow(formulas.affine(where.look(x), where.spread(weight), where.spread(bias)), x).reshape(x.shape)  # type: ignore[no-any-return]
+        empty: Tensor = formulas.narrow(formulas.affine(where.look(x), where.spread(weight), where.spread(bias)), x)
+        return empty.reshape(x.shape)
     if callable(backward):
         for name, parameter in (("weight", weight), ("bias", bias)):
             if parameter is not None and parameter.shape != own:
@@ -237,7 +238,8 @@ def normalized(x: Tensor, weight: Any, bias: Any, where: Layout, own: Shape, eps
         like: dict[str, Any] = {"dtype": x.dtype, "device": x.device}
         gamma = ones(own, **like) if weight is None else weight
         beta = zeros(own, **like) if bias is None and centred else bias
-        return primitives.normalize_with(backward, where, eps, centred)(x, gamma, beta)  # type: ignore[no-any-return]
+        own_way: Tensor = primitives.normalize_with(backward, where, eps, centred)(x, gamma, beta)
+        return own_way
     way = primitives.normalize if backward == "analytic" else formulas.normalize
     y: Tensor = way(where.look(x), where.spread(weight), where.spread(bias), axes=where.axes, eps=eps, centred=centred)
     return y if y.shape == x.shape else y.reshape(x.shape)
@@ -246,7 +248,8 @@ def normalized(x: Tensor, weight: Any, bias: Any, where: Layout, own: Shape, eps
 def _fixed(x: Tensor, mean: Any, var: Any, weight: Any, bias: Any, where: Layout, eps: float) -> Tensor:
     """Normalise by running statistics, which are constants: weight and bias (C,) or (N, C)."""
     mean, var, weight, bias = (where.spread(_per_row(value, where)) for value in (mean, var, weight, bias))
-    return formulas.normalize_fixed(x, mean, var, weight, bias, eps)  # type: ignore[no-any-return]
+    y: Tensor = formulas.normalize_fixed(x, mean, var, weight, bias, eps)
+    return y
 
 
 def _per_row(parameter: Tensor | None, where: Layout) -> Any:

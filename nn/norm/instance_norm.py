@@ -8,7 +8,7 @@ from typing import Any
 from minitensor import Tensor
 
 from . import functional, layout
-from .base import TrackingNorm, refuse_rank
+from .base import TrackingNorm
 from .layout import Layout, Shape
 
 
@@ -57,8 +57,7 @@ class _InstanceNorm(TrackingNorm):
         rank = 2 + len(self.spatial)
         if not isinstance(x, Tensor) or x.ndim not in (rank - 1, rank):
             spatial = ", ".join(self.spatial)
-            fits = {2: "1d", 3: "1d", 4: "2d", 5: "3d"}.get(getattr(x, "ndim", 0))
-            refuse_rank(self, x, f"(N, C, {spatial}) or (C, {spatial})", f"; InstanceNorm{fits} takes {x.ndim} axes" if fits else "")
+            self._refuse_rank(x, "InstanceNorm", f"(N, C, {spatial}) or (C, {spatial})")
         return int(x.shape[x.ndim - rank + 1])
 
     def _adapt_state(self, state: dict[str, Any], prefix: str, version: int | None) -> list[str]:

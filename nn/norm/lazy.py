@@ -35,8 +35,8 @@ class _LazyInstanceNorm(_InstanceNorm):
             if parameter is not None:
                 self._parameters[name] = UninitializedParameter(dtype=parameter.dtype, device=parameter.device)
         for name in ("running_mean", "running_var"):
-            if self._buffers[name] is not None:
-                self._buffers[name] = self._buffers[name][:0]  # type: ignore[index]
+            buffer = self._buffers[name]
+            self._buffers[name] = None if buffer is None else buffer[:0]
 
     def forward(self, input: Tensor) -> Tensor:
         """Become the eager layer for the input's channel count, and normalise with that."""

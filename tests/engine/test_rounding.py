@@ -256,6 +256,13 @@ def test_exact_operations_have_no_more_than_one_rounding() -> None:
     assert np.all(x[1:].reshape(2, 1).bound == 0)
 
 
+def test_a_choice_takes_the_bound_of_what_it_chose() -> None:
+    x = Rounded(np.float32([0.0, 2.0]), np.float32([0.25, 0.5]))
+    np.testing.assert_array_equal(np.equal(x, 0), [True, False])
+    found = np.where(np.equal(x, 0), 1, x)
+    assert (found.value.dtype, found.value.tolist(), found.bound.tolist()) == (np.float32, [1.0, 2.0], [0.0, 0.5])
+
+
 @pytest.mark.parametrize(
     "ask",
     [
@@ -265,8 +272,9 @@ def test_exact_operations_have_no_more_than_one_rounding() -> None:
         np.add.reduce,
         lambda x: np.concatenate([x, x]),
         np.maximum.outer,
+        lambda x: np.equal.outer(x, x),
     ],
-    ids=["exp", "where=", "out=", "reduce", "concatenate", "outer"],
+    ids=["exp", "where=", "out=", "reduce", "concatenate", "outer", "equal.outer"],
 )
 def test_what_has_no_bound_is_refused(ask) -> None:
     with pytest.raises((UnsupportedError, TypeError)):

@@ -12,7 +12,7 @@ import pytest
 import minitensor as mt
 from minitensor import nn
 from minitensor.nn import state
-from minitensor.nn.norm import base, channels_last, formulas, functional, instance_norm, layout
+from minitensor.nn.norm import base, channels_last, formulas, functional, layout
 from minitensor.nn.norm.base import Norm, TrackingNorm
 from minitensor.nn.norm.instance_norm import _InstanceNorm
 from minitensor.nn.norm.kernels import numpy_blocked
@@ -283,7 +283,7 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
     ),
     "shapes": (
         NO_CHECKS,
-        put(instance_norm, "refuse_rank", name_the_rank),
+        put(base, "refuse_rank", name_the_rank),
         put(_InstanceNorm, "_channels", batched_only),
         around(functional, "check_input", refuse_empty),
         of_function(lambda right, *args, **options: right(*args, **(options | {"use_input_stats": True}))),
