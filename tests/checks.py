@@ -76,6 +76,24 @@ def check_second(call: Call, inputs: Any) -> None:
     _fits(derivatives(call, inputs).second, [*v, v_u], along)
 
 
+def check_third(call: Call, inputs: Any) -> None:
+    """The third derivative along one direction, by traced walks, fits Richardson differences of the second."""
+    u, _, v = _directions(call, inputs)
+
+    def along(h: float, order: int) -> float:
+        leaves = _moved(inputs, v, h)
+        for leaf in leaves:
+            leaf.requires_grad = True
+        value = np.sum(call(*leaves) * u)
+        for _ in range(order):
+            value = sum(np.sum(d * part) for d, part in zip(mt.grad(value, leaves, create_graph=True), v, strict=True))
+        return float(value.item())
+
+    third, estimate = along(0.0, 3), richardson(lambda h: along(h, 2), h=0.1, levels=6, noise=1e-12)
+    assert estimate.error < 1e-6 * abs(third), "this check would be blind"
+    assert abs(third - estimate.value) <= estimate.error + 1e-10 * abs(third), f"{third} against {estimate}"
+
+
 def _directions(call: Call, inputs: Any) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
     """The cotangent u, a weight and a direction for every differentiable input."""
     rng = np.random.default_rng(7)

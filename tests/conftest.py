@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import minitensor as mt
+from minitensor.nn.comparison import compare
+from minitensor.nn.norm.kernels import numpy_blocked
 
 pytest_plugins = ["torch_says"]
 
@@ -39,3 +41,15 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy)
     monkeypatch.setitem(sys.modules, "cupyx.scipy.special", fake_cupy)
     return fake_cupy
+
+
+@pytest.fixture
+def no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Normalisation by the formulas alone: then both walks use one expression, and may be asked for identical numbers."""
+    monkeypatch.setattr(numpy_blocked, "serves", lambda *_, **__: False)
+
+
+@pytest.fixture
+def rows_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comparisons without what could not have been seen, which takes most of their time."""
+    monkeypatch.setattr(compare, "_unseen", lambda *_: (1, []))

@@ -71,6 +71,7 @@ ROWS = {
     "RMSNorm": Row(nn.RMSNorm, (7,), (2, 3, 7), trailing(1)),
     "RMSNorm-2": Row(nn.RMSNorm, ((4, 5),), (2, 3, 4, 5), trailing(2)),
 }
+BATCHED = {name: row for name, row in ROWS.items() if row.where is not UNBATCHED}
 TRACKING = {name: row for name, row in ROWS.items() if name.startswith("Batch") or row.kind in (nn.InstanceNorm1d, nn.InstanceNorm2d)}
 
 

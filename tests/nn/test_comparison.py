@@ -122,7 +122,9 @@ def test_a_layer_of_another_dtype_than_the_input(dtype):
 
 def test_memory_layout_and_byte_order_do_not_matter():
     x = input_of()
-    results = [compare_backward(layer_of(), each) for each in (x, np.asfortranarray(x), x[:, ::-1][:, ::-1], x.astype(">f8"), Tensor(x))]
+    results = [
+        compare_backward(layer_of(), each) for each in (x, np.asfortranarray(x), x[:, ::-1].copy()[:, ::-1], x.astype(">f8"), Tensor(x))
+    ]
     assert all(results)
     assert all(result.rows[0].relative < 1e-14 for result in results)
 
@@ -151,12 +153,6 @@ def test_the_layer_and_the_input_are_not_changed(training, backward):
 
 
 # -- every layer of the family -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def rows_only(monkeypatch):
-    """Leave out what could not have been seen: most of a comparison's time."""
-    monkeypatch.setattr(compare, "_unseen", lambda *_: (1, []))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
@@ -614,7 +610,7 @@ def wrong_by(factor):
     return backward
 
 
-@pytest.mark.parametrize(("dtype", "factor"), [("float64", 1 + 1e-9), ("float32", 1.002), ("float16", 1.1)])
+@pytest.mark.parametrize(("dtype", "factor"), [("float64", 1 + 1e-12), ("float32", 1 + 1e-6), ("float16", 1.005)])
 def test_a_small_error_is_seen(dtype, factor):
     assert compare_backward(layer_of(dtype=dtype, backward=wrong_by(1)), input_of(dtype=dtype))
     result = compare_backward(layer_of(dtype=dtype, backward=wrong_by(factor)), input_of(dtype=dtype))
@@ -722,7 +718,7 @@ def test_a_zero_cotangent_sees_nothing():
 
 
 def test_tolerances_that_are_too_wide_see_nothing_and_say_so(monkeypatch):
-    """The negative control: with tolerances a billion times wider, a mistake passes, and stands in the list of the unseen."""
+    """The negative control: with tolerances ten trillion times wider, a mistake passes, and stands in the list of the unseen."""
     planted = layer_of(backward=FAULTS["unbiased"].backward)
     assert not compare_backward(planted, input_of())
     honest = compare._Experiment.bounds.func
@@ -814,8 +810,8 @@ def test_rows(right):
     ]
     for row in right.rows:
         assert row.difference >= 0
-        assert 0 <= row.relative < 1e-10
-        assert 0 < row.tolerance < 1e-6
+        assert 0 <= row.relative < 1e-12
+        assert 0 < row.tolerance < 1e-7
         assert 0 <= row.used <= 1
         assert row.ok
         assert row.origin.startswith("roundings of")

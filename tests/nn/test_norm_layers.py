@@ -6,17 +6,17 @@ from itertools import product
 
 import numpy as np
 import pytest
-from checks import check_first, check_second, derivatives
+from checks import check_first, check_second, check_third, derivatives
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from norm_table import (
     BATCH,
+    BATCHED,
     EPS,
     INSTANCE,
     LAST,
     ROWS,
     TRACKING,
-    UNBATCHED,
     Row,
     applied,
     asked,
@@ -36,14 +36,12 @@ from norm_table import (
 
 import minitensor as mt
 from minitensor import nn
-from minitensor.autograd import gradcheck, gradgradcheck, richardson
+from minitensor.autograd import gradcheck, gradgradcheck
 from minitensor.errors import DeviceError, DTypeError, ShapeError
 from minitensor.nn import functional
 from minitensor.nn.norm import formulas, layout, primitives
-from minitensor.nn.norm.kernels import numpy_blocked
 
 every_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-BATCHED = {name: row for name, row in ROWS.items() if row.where is not UNBATCHED}
 batched_row = pytest.mark.parametrize("row", BATCHED.values(), ids=BATCHED)
 ONE_EACH = {name: ROWS[name] for name in ("InstanceNorm1d", "InstanceNorm", "BatchNorm2d", "GroupNorm-flat", "LayerNorm", "RMSNorm")}
 one_of_each = pytest.mark.parametrize("row", ONE_EACH.values(), ids=ONE_EACH)
@@ -55,12 +53,6 @@ PARAMETERS = [
     for parameters in ("weight and bias", "weight", "nothing")
     if parameters != "weight" or row.kind not in (nn.InstanceNorm, nn.RMSNorm)
 ]
-
-
-@pytest.fixture
-def no_kernel(monkeypatch):
-    """Without the kernel both walks use one expression, and `check_first` may ask for identical numbers."""
-    monkeypatch.setattr(numpy_blocked, "serves", lambda *_, **__: False)
 
 
 # -- values and first derivatives --------------------------------------------------------------------------------------------------
@@ -127,26 +119,10 @@ def test_gradcheck(check, name):
     assert check(applied(layer), tuple(mt.tensor(x, requires_grad=True) for x in inputs(ROWS[name], layer)), fast_mode=True)
 
 
-def fits_third_order(layer, x, g):
-    """<u, d/dx <u, d/dx <u, d/dx <g, y>>>> by the walk, against differences of the second order."""
-    u = np.random.default_rng(9).normal(size=x.shape)
-
-    def along(at, order):
-        t = mt.tensor(at, requires_grad=True)
-        (value,) = mt.grad(layer(t), t, mt.tensor(g), create_graph=True)
-        for _ in range(order - 1):
-            (value,) = mt.grad(value, t, mt.tensor(u), create_graph=True)
-        return float((value.detach().numpy() * u).sum())
-
-    third, estimate = along(x, 3), richardson(lambda h: along(x + h * u, 2), h=0.02, levels=6, noise=1e-12)
-    assert estimate.error < 1e-5 * abs(third), "this check would be blind"
-    assert abs(third - estimate.value) <= estimate.error + 1e-10 * abs(third), f"{third} against {estimate}"
-
-
 @one_of_each
 @every_way
 def test_third_order_is_exact(row, way):
-    fits_third_order(made(row, backward=way), numbers(row).x, numbers(row).g)
+    check_third(made(row, backward=way), [numbers(row).x])
 
 
 # -- digits ------------------------------------------------------------------------------------------------------------------------
@@ -175,7 +151,7 @@ def test_no_magnitude_costs_digits(row, way):
         exact = in_80_bits(layer, x, given.weight, given.bias, given.g)
         for traced in (False, True):
             for part, found in asked(layer, x, given.g, traced).items():
-                assert_rounded(found, exact[part], f"{part} of {offset} + {scale} N(0, 1), {dtype.__name__} {traced=}", 1e-9)
+                assert_rounded(found, exact[part], f"{part} of {offset} + {scale} N(0, 1), {dtype.__name__} {traced=}")
 
 
 def half_constant(row):
@@ -412,8 +388,8 @@ REFUSED = [  # call, error, words that must all be in the message
     (lambda: nn.LayerNorm((3, 2.5)), TypeError, ["normalized_shape", "2.5"]),
     (lambda: nn.RMSNorm(3)(mt.zeros(2, 4)), ShapeError, ["(..., 3)", "(2, 4)"]),
     (lambda: nn.InstanceNorm(3)(mt.zeros(2, 3)), ShapeError, ["(N, S..., C)", "(2, 3)"]),
-    (lambda: nn.InstanceNorm(3)(mt.zeros(2, 3, 4)), ShapeError, ["dims", "3", "(2, 3, 4)", "C = 4"]),
-    (lambda: nn.InstanceNorm(3)(mt.zeros(2, 4, 1)), ShapeError, ["dims", "3", "(2, 4, 1)", "C = 1"]),
+    (lambda: nn.InstanceNorm(3)(mt.zeros(2, 3, 4)), ShapeError, ["dims is 3", "(2, 3, 4)", "C = 4"]),
+    (lambda: nn.InstanceNorm(3)(mt.zeros(2, 4, 1)), ShapeError, ["dims is 3", "(2, 4, 1)", "C = 1"]),
     (lambda: nn.InstanceNorm(3)(mt.zeros(2, 4, 3).astype(int)), DTypeError, ["int64 (2, 4, 3)", "astype"]),
     (lambda: nn.InstanceNorm(3, eps=0.0), ValueError, ["eps", "positive", "0.0"]),
     (lambda: nn.InstanceNorm(0), ValueError, ["dims", "positive", "0"]),
@@ -534,5 +510,5 @@ def test_a_detached_statistic_is_noticed_at_second_and_third_order(row, monkeypa
     check_first(applied(layer), inputs(row, layer))
     with pytest.raises(AssertionError, match="against"):
         check_second(applied(layer), inputs(row, layer))
-    with pytest.raises(AssertionError, match=r"against|blind"):
-        fits_third_order(layer, numbers(row).x, numbers(row).g)
+    with pytest.raises(AssertionError, match="against"):
+        check_third(layer, [numbers(row).x])

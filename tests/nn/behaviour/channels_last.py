@@ -9,7 +9,7 @@ import numpy as np
 from .constructor import arguments
 from .reasons import BACKWARD, EARLY, EMPTY, WHOLE_SHAPE, WRONG_COUNT, WRONG_DTYPE
 from .row import Theme
-from .seeing import agree, digits, listed, noise, normalised, outcome, shape
+from .seeing import agree, digits, listed, noise, normalised, outcome, shape, single
 from .systems import System
 
 theme = Theme("Channels last: `nn.InstanceNorm`", peers=("MLX",))
@@ -31,16 +31,12 @@ def seen(y: np.ndarray, x: np.ndarray) -> str:
         return "empty output"
     if not y.any():
         return "zeros"
-    return "normalises" if agree(np.moveaxis(y, -1, 1), normalised(np.moveaxis(x, -1, 1)), 1e-3) == "right" else "other numbers"
+    return "normalises" if agree(np.moveaxis(y, -1, 1), normalised(np.moveaxis(x, -1, 1))) == "right" else "other numbers"
 
 
 def run(lib: System, x: np.ndarray, *args: Any, **options: Any) -> str:
     naming = {"the whole shape": shape(*x.shape), "dims": r"\bdims\b", "the dtype": rf"\b{x.dtype}", "the rank": rf"\b{x.ndim} dimensions"}
     return outcome(lambda: seen(lib.array(lib.nn.InstanceNorm(*(args or (3,)), **options)(lib.tensor(x))), x), naming)
-
-
-def single(*size: int) -> np.ndarray:
-    return noise(*size, dtype="float32")
 
 
 @theme.row("arguments, order, defaults", "dims, eps=1e-05, affine=False, *, backward='analytic'", BACKWARD)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def put(owner: Any, name: str, value: Any) -> Fault:
 def around(owner: Any, name: str, wrong: Callable[..., Any]) -> Fault:
     """A function that is called with the right one before its arguments."""
     right = getattr(owner, name)
-    return put(owner, name, lambda *args, **options: wrong(right, *args, **options))
+    return put(owner, name, wraps(right)(lambda *args, **options: wrong(right, *args, **options)))
 
 
 def after(owner: Any, name: str, change: Callable[[Any, Any], Any]) -> Fault:
@@ -53,6 +54,11 @@ def together(*faults: Fault) -> Fault:
 def of_function(wrong: Callable[..., Any], name: str = "instance_norm") -> Fault:
     """`around` a function of the functional form, under both names by which it is called."""
     return together(*(around(owner, name, wrong) for owner in (functional, nn.functional)))
+
+
+def other_default(function: Any) -> Fault:
+    """Another default of ``backward=``."""
+    return put(function, "__kwdefaults__", {"backward": "autograd"})
 
 
 def nothing(*args: Any, **options: Any) -> None:
@@ -305,7 +311,11 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
         of_function(mean_over_the_batch),
         put(nn.Module, "__call__", lambda self, x: 2 * self.forward(x)),
     ),
-    "functions": (NO_CHECKS, *(of_function(wrong) for wrong in (without_parameters, never_move, move_first, three_axes))),
+    "functions": (
+        NO_CHECKS,
+        *(of_function(wrong) for wrong in (without_parameters, never_move, move_first, three_axes)),
+        other_default(nn.functional.instance_norm),
+    ),
     "styles": (
         NO_CHECKS,
         of_function(without_parameters),
@@ -313,6 +323,7 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
         put(nn.Module, "__setattr__", object.__setattr__),
         of_function(own_style, "adaptive_instance_norm"),
         of_function(swapped, "adaptive_instance_norm"),
+        *map(other_default, (nn.functional.adaptive_instance_norm, nn.AdaIN.__init__)),
         after(nn.AdaIN, "__init__", strange_layer),
     ),
     "states": (

@@ -9,17 +9,13 @@ import numpy as np
 from .constructor import NAMES, arguments, everything, held
 from .reasons import BACKWARD, NAN, SHAPE_TOO
 from .row import Theme
-from .seeing import listed, noise, numbers, outcome, shape
+from .seeing import listed, noise, numbers, outcome, shape, single
 from .systems import System
 
 theme = Theme("Lazy layers")
 
 STAYS_LAZY = "a call that fails leaves the layer lazy"
 TOLD = "the state tells the channel count"
-
-
-def single(*size: int) -> np.ndarray:
-    return noise(*size, dtype="float32")
 
 
 def called(lib: System, layer: Any, *size: int) -> str:
