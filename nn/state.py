@@ -73,7 +73,7 @@ def load(module: Module, state: Any, strict: bool, assign: bool) -> Incompatible
                 problems.append(f"{name!r}: {error}")
         names = _wrong_names(missing, unexpected) if strict else []
         if names or problems:
-            fixes = _likely_fixes(own, given, only_names=not problems)
+            fixes = _likely_fixes(own, state, only_names=not problems)
             raise StateDictError("\n  ".join([f"{who}: nothing was changed, because", *names, *_first(problems, str), *fixes]))
     for name, array in arrays.items():
         rebind(own[name], array)

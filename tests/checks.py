@@ -76,6 +76,23 @@ def check_second(call: Call, inputs: Any) -> None:
     _fits(derivatives(call, inputs).second, [*v, v_u], along)
 
 
+def check_device(call: Call, inputs: Any) -> None:
+    """On the (stand-in) GPU all of `derivatives` stays there and has the CPU's numbers."""
+    for here, there in zip(derivatives(call, inputs).all(), derivatives(call, inputs, "cuda").all(), strict=True):
+        assert there.device == "cuda:0"
+        assert (there.shape, there.dtype) == (here.shape, here.dtype)
+        np.testing.assert_array_equal(there.detach().cpu().numpy(), here.detach().numpy())
+
+
+def assert_rounding(found: mt.Tensor, exact: mt.Tensor) -> None:
+    """A few roundings of float32 from what float64 gives, and for float16 the one rounding of the result."""
+    y = np.abs(exact.numpy())
+    allowed = 8 * np.finfo(np.float32).eps * np.maximum(1, y)  # what is near 0 may be a difference of numbers near 1
+    if found.dtype == np.float16:
+        allowed = allowed + np.spacing(y.astype(np.float16)).astype(np.float64) / 2
+    assert (np.abs(found.numpy().astype(np.float64) - exact.numpy()) <= allowed).all()
+
+
 def check_third(call: Call, inputs: Any) -> None:
     """The third derivative along one direction, by traced walks, fits Richardson differences of the second."""
     u, _, v = _directions(call, inputs)

@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import functools
 import importlib
 import pkgutil
 import subprocess
@@ -15,7 +16,7 @@ import minitensor.nn
 
 ROOT = Path(minitensor.__file__).parent
 NN = Path(minitensor.nn.__file__).parent
-# A module may import from the floors before its own and from its own; the longest prefix that fits says which floor a module is on.
+# A module may import from the floors before its own and from its own; its first name says which floor it is on.
 FLOORS = [
     ["errors", "version", "tables"],
     ["arrays", "grad_mode"],
@@ -45,6 +46,7 @@ NN_FLOORS = [
 ]
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     """Every module of the package by its dotted name below minitensor; in a checkout nn/ stands beside it."""
     files = {path.relative_to(ROOT): path for path in ROOT.rglob("*.py")} | {
@@ -74,7 +76,8 @@ def imported(name: str, path: Path) -> list[str]:
         inner
         for node in ast.walk(tree)
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-        for inner in ast.walk(node)
+        for part in node.body
+        for inner in ast.walk(part)
     }
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(tree):
@@ -101,18 +104,25 @@ def test_this_reads_imports_of_every_kind(tmp_path: Path) -> None:
     """An import is found at the top, in a function, relative and absolute; and the floors know one from the other."""
     path = tmp_path / "walk.py"
     absolute = "from minitensor import nn\ndef f():\n    import minitensor.commands\n"
-    types = "if TYPE_CHECKING:\n    from ..drawing import Drawing\n"
+    types = "if TYPE_CHECKING:\n    from ..drawing import Drawing\nelse:\n    from ..commands import console\n"
     path.write_text(types + absolute + "from . import differences\nfrom ..tensor import Tensor\nif f:\n    from .rounding import Rounded\n")
-    assert set(imported("autograd.walk", path)) == {"nn", "commands", "autograd.differences", "tensor", "autograd.rounding"}
-    assert {other for other in imported("autograd.walk", path) if floor(other) > floor("autograd.walk")} == {"nn", "commands"}
+    assert set(imported("autograd.walk", path)) == {
+        "nn",
+        "commands",
+        "autograd.differences",
+        "tensor",
+        "autograd.rounding",
+        "commands.console",
+    }
+    assert {other for other in imported("autograd.walk", path) if floor(other) > floor("autograd.walk")} == {
+        "nn",
+        "commands",
+        "commands.console",
+    }
 
 
 def test_only_one_file_imports_cupy() -> None:
-    naming = [
-        name
-        for name, path in modules().items()
-        if not name.startswith("nn") and any("cupy" in _names(node) for node in ast.walk(ast.parse(path.read_text())))
-    ]
+    naming = [name for name, path in modules().items() if any("cupy" in _names(node) for node in ast.walk(ast.parse(path.read_text())))]
     assert naming == ["arrays"]
 
 
@@ -164,7 +174,7 @@ def walked() -> list[str]:
 
 
 def test_every_module_can_be_imported_without_the_optional_packages() -> None:
-    """Only the report, the plots and the formulas need them at once; they are imported when asked for, and name the missing extra."""
+    """Only the report and the formulas need them at once; they are imported when asked for, and name the missing extra."""
     code = f"""
 import importlib, sys
 sys.modules.update(dict.fromkeys({OPTIONAL}))
@@ -176,8 +186,8 @@ for name in {walked()}:
         assert 'pip install -e ".[report]"' in str(error), error
         print(name)
 """
-    needing = {"autograd.plots", "commands.report", "drawing.formulas", "drawing.symbols"}
-    assert {name.removeprefix("minitensor.") for name in fresh(code).split()} <= needing
+    needing = {"commands.report", "drawing.formulas", "drawing.symbols"}
+    assert {name.removeprefix("minitensor.") for name in fresh(code).split()} == needing
 
 
 @pytest.mark.parametrize("name", walked())

@@ -9,7 +9,7 @@ import pickle
 
 import numpy as np
 import pytest
-from checks import check_first, check_second, derivatives
+from checks import assert_rounding, check_device, check_first, check_second
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -125,10 +125,7 @@ def test_on_the_stand_in(layer, function, options, text, cupy):
     def call(x):
         return getattr(functional, function)(x, **options)
 
-    here, there = derivatives(call, [smooth()]).all(), derivatives(call, [smooth()], "cuda").all()
-    for one, other in zip(here, there, strict=True):
-        assert other.device == "cuda:0"
-        np.testing.assert_array_equal(other.detach().cpu().numpy(), one.detach().numpy())
+    check_device(call, [smooth()])
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
@@ -144,11 +141,7 @@ def test_the_dtype_stays_and_float16_is_rounded_once(layer, function, options, t
 
     for found, exact in zip(run(rounded), run(rounded.astype(np.float64)), strict=True):
         assert found.dtype == dtype
-        y = np.abs(exact.numpy())
-        allowed = 8 * np.finfo(np.float32).eps * np.maximum(1, y)
-        if dtype is np.float16:
-            allowed += np.spacing(y.astype(np.float16)).astype(np.float64) / 2
-        assert (np.abs(found.numpy().astype(np.float64) - exact.numpy()) <= allowed).all()
+        assert_rounding(found, exact)
 
 
 AT_KINKS = {
@@ -239,7 +232,7 @@ def test_every_order_at_0(call, orders):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize(("name", "options"), ELEMENTWISE, ids=ELEMENTWISE_IDS)
 def test_large_numbers_do_no_harm(name, options, dtype):
-    """Value, gradient and second derivative are finite and without a warning up to the ends of the range; nan stays nan."""
+    """Value, gradient and second derivative are finite and without a warning up to 1e18 (float16: 6e4); nan stays nan."""
     top = 6e4 if dtype is np.float16 else 1e18
     values = np.array([-top, -1e4, -100.0, -30.0, -12.0, 12.0, 30.0, 100.0, 1e4, top], dtype)
     x = mt.tensor(values, requires_grad=True)
@@ -276,7 +269,7 @@ def test_small_numbers_keep_their_digits(torch_says):
     expected = torch_says(lambda torch: [torch.sigmoid(torch.tensor(x)), torch.nn.functional.silu(torch.tensor(x))])
     np.testing.assert_allclose(functional.sigmoid(mt.tensor(x)).numpy(), expected[0], rtol=1e-14)
     np.testing.assert_allclose(functional.silu(mt.tensor(x)).numpy(), expected[1], rtol=1e-14)
-    np.testing.assert_allclose(log1pexp(mt.tensor(x)).numpy(), np.exp(x), rtol=1e-8)
+    np.testing.assert_allclose(log1pexp(mt.tensor(x)).numpy(), np.log1p(np.exp(x)), rtol=1e-15)
 
 
 FLOATS = st.floats(-1e6, 1e6)
@@ -289,13 +282,13 @@ def test_identities(number):
     assert (log1pexp(x) - log1pexp(-x)).item() == pytest.approx(number, rel=1e-15, abs=1e-15)
     assert (functional.relu(x) - functional.relu(-x)).item() == number
     assert (functional.softshrink(x) + np.clip(x, -0.5, 0.5)).item() == pytest.approx(number, rel=1e-15)
-    assert functional.hardswish(x).item() == pytest.approx(number * functional.hardsigmoid(x).item())
+    assert functional.hardswish(x).item() == pytest.approx(number * functional.hardsigmoid(x).item(), rel=1e-15)
 
 
 # -- along an axis --------------------------------------------------------------------------------------------------------------------
 
 
-@given(st.lists(FLOATS, min_size=1, max_size=6), FLOATS)
+@given(st.lists(st.floats(-20, 20), min_size=1, max_size=6), st.floats(-100, 100))
 def test_softmax_is_a_distribution_that_a_constant_does_not_change(numbers, constant):
     x = mt.tensor(numbers, np.float64)
     p = functional.softmax(x, 0)
@@ -344,7 +337,7 @@ def test_float16_sums_in_float32():
     x = mt.tensor(np.zeros(4000, np.float16), requires_grad=True)
     assert functional.log_softmax(x, 0)[0].item() == np.float16(-math.log(4000))
     (g,) = mt.grad(functional.log_softmax(x, 0), x, mt.ones_like(x))
-    np.testing.assert_allclose(g.numpy(), np.zeros(4000), atol=1e-3)
+    np.testing.assert_allclose(g.numpy(), np.zeros(4000), atol=0)
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "softmin"])

@@ -6,7 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from checks import check_first, check_second, derivatives
+from checks import check_device, check_first, check_second
 
 import minitensor as mt
 from minitensor.errors import DTypeError, ShapeError
@@ -57,10 +57,7 @@ def test_against_differences(shapes):
 
 @pytest.mark.parametrize("shapes", SHAPES[:4], ids=str)
 def test_on_the_stand_in(shapes, cupy):
-    here, there = (derivatives(linear, drawn(*shapes), device).all() for device in ("cpu", "cuda"))
-    for one, other in zip(here, there, strict=True):
-        assert other.device == "cuda:0"
-        np.testing.assert_array_equal(other.detach().cpu().numpy(), one.detach().numpy())
+    check_device(linear, drawn(*shapes))
 
 
 def test_dtypes_are_promoted():
@@ -92,10 +89,12 @@ def test_the_weight_gradient_of_a_long_batch_needs_little_memory():
     y = linear(x, a)
     u = mt.ones_like(y)
     tracemalloc.start()
-    mt.grad(y, a, u)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 500_000
+    try:
+        mt.grad(y, a, u)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 50_000
 
 
 # -- the layer ------------------------------------------------------------------------------------------------------------------------
@@ -112,7 +111,7 @@ def test_the_layer():
     assert list(Linear(3, 2, False).state_dict()) == ["weight"]
     assert Linear(3, 2, False).bias is None
     x = mt.randn(4, 3)
-    np.testing.assert_allclose(layer(x).detach().numpy(), x.numpy() @ layer.weight.data.T + layer.bias.data, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(layer(x).detach().numpy(), x.numpy() @ layer.weight.data.T + layer.bias.data, rtol=1e-6, atol=1e-7)
     layer(x).sum().backward()
     assert layer.weight.grad.shape == (2, 3)
     assert layer.bias.grad.tolist() == [4.0, 4.0]

@@ -10,7 +10,7 @@ import pickle
 
 import numpy as np
 import pytest
-from checks import check_first, check_second, derivatives
+from checks import assert_rounding, check_device, check_first, check_second
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,7 +39,7 @@ def distributions(shape: tuple[int, ...], axis: int = -1, seed: int = 2) -> np.n
     return p / p.sum(axis=axis, keepdims=True)
 
 
-def fits(found: mt.Tensor, expected: np.ndarray, rtol: float = 1e-12) -> None:
+def fits(found: mt.Tensor, expected: np.ndarray, rtol: float = 1e-13) -> None:
     """Equal up to the rounding of float64."""
     np.testing.assert_allclose(found.detach().numpy(), expected, rtol=rtol, atol=1e-14)
 
@@ -112,9 +112,9 @@ def test_as_pytorch(name, torch_says):
         gradients = mt.grad(loss, tensors, mt.tensor(u), create_graph=True)
         found = [loss, *gradients, *mt.grad(gradients[0], tensors[0], mt.tensor(w), allow_unused=True)]
         for i, ours in enumerate(found):
-            fits(
-                mt.zeros(w.shape) if ours is None else ours, expected[f"{reduction} {i}"], 1e-10
-            )  # PyTorch adds 1e-12 in the second derivative of bce
+            # PyTorch adds 1e-12 in the second derivative of bce
+            rtol = 1e-10 if function == "binary_cross_entropy" and i == len(found) - 1 else 1e-13
+            fits(mt.zeros(w.shape) if ours is None else ours, expected[f"{reduction} {i}"], rtol)
         if layer is not None:
             module = getattr(layers, layer)(reduction=reduction, **options)
             np.testing.assert_array_equal(module(*tensors).detach().numpy(), loss.detach().numpy())
@@ -146,10 +146,7 @@ def test_on_the_stand_in(name, cupy):
     def call(x, target):
         return getattr(functional, function)(x, target, **options)
 
-    here, there = (derivatives(call, [x, target], device).all() for device in ("cpu", "cuda"))
-    for one, other in zip(here, there, strict=True):
-        assert other.device == "cuda:0"
-        np.testing.assert_array_equal(other.detach().cpu().numpy(), one.detach().numpy())
+    check_device(call, [x, target])
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
@@ -168,11 +165,7 @@ def test_the_dtype_stays_and_float16_is_rounded_once(name, dtype):
     exact = run(x.astype(np.float64), target.astype(np.float64), options=wide)
     for ours, right in zip(run(x, target, options=options), exact, strict=True):
         assert ours.dtype == dtype
-        y = np.abs(right.numpy())
-        allowed = 8 * np.finfo(np.float32).eps * np.maximum(1, y)
-        if dtype is np.float16:
-            allowed = allowed + np.spacing(y.astype(np.float16)).astype(np.float64) / 2
-        assert (np.abs(ours.numpy().astype(np.float64) - right.numpy()) <= allowed).all()
+        assert_rounding(ours, right)
 
 
 def test_the_losses_dtype_is_the_inputs():
@@ -190,7 +183,7 @@ def test_float16_means_in_float32():
     logits = mt.tensor(np.zeros((5000, 2)), np.float16, requires_grad=True)
     loss = functional.cross_entropy(logits, np.zeros(5000, int))
     assert loss.item() == np.float16(math.log(2))
-    np.testing.assert_allclose(mt.grad(loss, logits)[0].numpy(), [[-1e-4, 1e-4]] * 5000, rtol=1e-3)
+    np.testing.assert_allclose(mt.grad(loss, logits)[0].numpy(), np.float16([[-1e-4, 1e-4]] * 5000), rtol=0)
 
 
 def test_integers_and_booleans_are_targets():
@@ -237,7 +230,7 @@ def test_values_and_derivatives_at_a_kink_are_pytorchs(name, create_graph, torch
     (g,) = mt.grad(loss.sum(), x, retain_graph=True, create_graph=create_graph)
     expected = torch_says(ask)
     fits(loss, expected[0])
-    fits(g, expected[1], 1e-8)  # the 1e-12 of binary_cross_entropy is a float32 there
+    fits(g, expected[1], 1e-8 if name == "bce" else 1e-13)  # the 1e-12 of binary_cross_entropy is a float32 there
     if expected[2].size and create_graph:
         fits(mt.grad(g.sum(), x)[0], expected[2])
 
@@ -289,7 +282,9 @@ def test_large_distances_overflow_nothing(function):
 def test_with_logits_is_without_logits_of_a_sigmoid(logit, target):
     x = mt.tensor(logit, np.float64)
     exact = functional.binary_cross_entropy_with_logits(x, target).item()
-    assert functional.binary_cross_entropy(activation.sigmoid(x), target).item() == pytest.approx(exact, rel=1e-3, abs=1e-12)
+    assert functional.binary_cross_entropy(activation.sigmoid(x), target).item() == pytest.approx(
+        exact, rel=np.finfo(float).eps * math.exp(abs(logit)) + 1e-14, abs=1e-15
+    )
 
 
 # -- of classes -----------------------------------------------------------------------------------------------------------------------
@@ -322,6 +317,20 @@ def asked(torch, function, x, target, options):
     return [loss, *torch.autograd.grad(loss, tensor, torch.tensor(drawn(tuple(loss.shape), 9)))]
 
 
+def fits_pytorch(torch_says, function, kind, x, target, cases):
+    """The function, its gradient, and the layer, with every choice of options."""
+    name = function.__name__
+    expected = torch_says(lambda torch: [part for options in cases for part in asked(torch, name, x, target, options)])
+    for options, loss, gradient in zip(cases, expected[::2], expected[1::2], strict=True):
+        tensor = mt.tensor(x, requires_grad=True)
+        ours = function(tensor, target, **options)
+        fits(ours, loss)
+        fits(mt.grad(ours, tensor, mt.tensor(drawn(ours.shape, 9)))[0], gradient)
+        layer = kind(**options)
+        np.testing.assert_array_equal(layer(tensor, mt.tensor(target)).detach().numpy(), ours.detach().numpy())
+        assert repr(layer) == f"{kind.__name__}()"
+
+
 @pytest.mark.parametrize("kind", ["classes", "some ignored", "a class ignored", "probabilities"])
 @pytest.mark.parametrize("shape", LOGITS, ids=str)
 def test_cross_entropy_as_pytorch(shape, kind, torch_says):
@@ -329,30 +338,14 @@ def test_cross_entropy_as_pytorch(shape, kind, torch_says):
     ignored = {"some ignored": -100, "a class ignored": 2}.get(kind)
     target = distributions(shape, class_axis(shape)) if kind == "probabilities" else classes(shape, ignored)
     cases = [options | ({} if ignored is None else {"ignore_index": ignored}) for options in OPTIONS]
-    expected = torch_says(lambda torch: [part for options in cases for part in asked(torch, "cross_entropy", x, target, options)])
-    for options, loss, gradient in zip(cases, expected[::2], expected[1::2], strict=True):
-        tensor = mt.tensor(x, requires_grad=True)
-        ours = functional.cross_entropy(tensor, target, **options)
-        fits(ours, loss)
-        fits(mt.grad(ours, tensor, mt.tensor(drawn(ours.shape, 9)))[0], gradient)
-        layer = layers.CrossEntropyLoss(**options)
-        np.testing.assert_array_equal(layer(tensor, mt.tensor(target)).detach().numpy(), ours.detach().numpy())
-        assert repr(layer) == "CrossEntropyLoss()"
+    fits_pytorch(torch_says, functional.cross_entropy, layers.CrossEntropyLoss, x, target, cases)
 
 
 @pytest.mark.parametrize("shape", LOGITS, ids=str)
 def test_nll_as_pytorch(shape, torch_says):
     x, target = drawn(shape), classes(shape, 2)
     cases = [{"reduction": r, "weight": w, "ignore_index": i} for r in REDUCTIONS for w in (None, WEIGHTS.ravel()[:5]) for i in (2, -100)]
-    expected = torch_says(lambda torch: [part for options in cases for part in asked(torch, "nll_loss", x, target, options)])
-    for options, loss, gradient in zip(cases, expected[::2], expected[1::2], strict=True):
-        tensor = mt.tensor(x, requires_grad=True)
-        ours = functional.nll_loss(tensor, target, **options)
-        fits(ours, loss)
-        fits(mt.grad(ours, tensor, mt.tensor(drawn(ours.shape, 9)))[0], gradient)
-        layer = layers.NLLLoss(**options)
-        np.testing.assert_array_equal(layer(tensor, mt.tensor(target)).detach().numpy(), ours.detach().numpy())
-        assert repr(layer) == "NLLLoss()"
+    fits_pytorch(torch_says, functional.nll_loss, layers.NLLLoss, x, target, cases)
 
 
 def calls(shape: tuple[int, ...]):
@@ -378,10 +371,7 @@ def test_losses_of_classes_against_differences(shape):
 def test_losses_of_classes_on_the_stand_in(shape, cupy):
     """Also where the target is a Tensor there, or an array on the CPU."""
     for call, arrays in calls(shape):
-        here, there = (derivatives(call, arrays, device).all() for device in ("cpu", "cuda"))
-        for one, other in zip(here, there, strict=True):
-            assert other.device == "cuda:0"
-            np.testing.assert_array_equal(other.detach().cpu().numpy(), one.detach().numpy())
+        check_device(call, arrays)
     x = mt.tensor(drawn((4, 5)), device="cuda")
     target = classes((4, 5))
     there = [functional.cross_entropy(x, given).item() for given in (target, mt.tensor(target, device="cuda"))]
@@ -411,7 +401,7 @@ def test_large_logits_of_classes(create_graph):
     losses = functional.cross_entropy(x, [2, 1, 1], reduction="none")
     np.testing.assert_allclose(losses.detach().numpy(), [2e4, math.log(2), 0], rtol=1e-6)
     (g,) = mt.grad(losses.sum(), x, create_graph=create_graph)
-    np.testing.assert_allclose(g.detach().numpy(), [[1, 0, -1], [0.5, -0.5, 0], [0, 0, 0]], atol=1e-6)
+    np.testing.assert_allclose(g.detach().numpy(), [[1, 0, -1], [0.5, -0.5, 0], [0, 0, 0]], atol=1e-7)
 
 
 @pytest.mark.parametrize("create_graph", [False, True])
@@ -419,7 +409,7 @@ def test_a_masked_class(create_graph):
     """A logit of -inf has probability 0 and gets no gradient."""
     x = mt.tensor([[1.0, -np.inf, 0.0]], np.float64, requires_grad=True)
     loss = functional.cross_entropy(x, [0])
-    assert loss.item() == pytest.approx(math.log1p(math.exp(-1)))
+    assert loss.item() == pytest.approx(math.log1p(math.exp(-1)), rel=1e-15)
     (g,) = mt.grad(loss, x, create_graph=create_graph)
     assert g[0, 1].item() == 0
     assert np.isfinite(g.detach().numpy()).all()

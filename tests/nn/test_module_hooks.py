@@ -168,7 +168,7 @@ def test_an_output_that_nobody_used_has_a_cotangent_of_zeros():
     assert seen == ["([0.0, 0.0], [3.0, 3.0])"]
 
 
-def test_outputs_and_inputs_of_other_kinds_pass_by(rng):
+def test_outputs_and_inputs_of_other_kinds_pass_by():
     """Integers, None and numbers have no cotangent; a named tuple stays one; what requires no grad does not begin to."""
 
     class Found(NamedTuple):

@@ -75,15 +75,22 @@ def trajectory(tensor, optimizer, case, dtype=np.float64):
 @pytest.mark.parametrize(("name", "case"), CASES, ids=names(CASES))
 def test_every_option_gives_pytorchs_numbers(name, case, torch_says):
     expected = torch_says(lambda torch: trajectory(torch.tensor, getattr(torch.optim, name), case))
-    np.testing.assert_allclose(trajectory(mt.tensor, getattr(optim, name), case), expected, rtol=1e-12)
+    np.testing.assert_allclose(trajectory(mt.tensor, getattr(optim, name), case), expected, rtol=1e-14, atol=1e-14)
 
 
-@pytest.mark.parametrize(("name", "case"), [*CASES[-3:], *CASES[3:5], *CASES[25:27]], ids=str)
+SINGLE = [
+    *((name, {}) for name in ("SGD", "Adam", "AdamW")),
+    *(("SGD", {"momentum": 0.9, "weight_decay": 0.1, "nesterov": nesterov}) for nesterov in (False, True)),
+    *((name, {"amsgrad": True, "weight_decay": 0.1}) for name in ("Adam", "AdamW")),
+]
+
+
+@pytest.mark.parametrize(("name", "case"), SINGLE, ids=names(SINGLE))
 def test_float32_to_rounding(name, case, torch_says):
     expected = torch_says(lambda torch: trajectory(torch.tensor, getattr(torch.optim, name), case, np.float32))
     found = trajectory(mt.tensor, getattr(optim, name), case, np.float32)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found, expected, rtol=2e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
@@ -103,7 +110,7 @@ def test_groups_with_options_of_their_own(name, torch_says):
         return values(parameters)
 
     expected = torch_says(lambda torch: run(torch.tensor, getattr(torch.optim, name)))
-    np.testing.assert_allclose(run(mt.tensor, getattr(optim, name)), expected, rtol=1e-12)
+    np.testing.assert_allclose(run(mt.tensor, getattr(optim, name)), expected, rtol=1e-14, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
@@ -328,6 +335,7 @@ def test_copies_go_on_exactly(kind, case):
     optimizer = kind(parameters, **case)
     gradients()
     optimizer.step()
+    reached = []
     for twin in (copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer))):
         twins = twin.param_groups[0]["params"]
         assert not set(twins) & set(parameters)
@@ -336,6 +344,9 @@ def test_copies_go_on_exactly(kind, case):
         assert same(twin.state_dict(), optimizer.state_dict())
         twin.step()
         assert (values(twins) != values(parameters)).any()
+        reached.append(values(twins))
+    optimizer.step()
+    assert all((each == values(parameters)).all() for each in reached)
 
 
 def test_loading_casts_to_the_parameters_dtype():

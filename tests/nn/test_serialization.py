@@ -395,7 +395,7 @@ def accepted(path):
         state = load(path)
     except CheckpointError:
         return False
-    assert all(isinstance(tensor, mt.Tensor) and np.isfinite(tensor.size) for tensor in state.values())
+    assert all(isinstance(tensor, mt.Tensor) for tensor in state.values())
     assert sum(tensor.size * min(tensor.dtype.itemsize, 2) for tensor in state.values()) <= path.stat().st_size
     return True
 
@@ -477,8 +477,8 @@ def test_memory_stays_in_proportion(path):
         finally:
             tracemalloc.stop()
 
-    assert values.nbytes < peak(lambda: load(path)) < 2.5 * values.nbytes
-    assert values.nbytes < peak(lambda: save({"x": values}, path)) < 2.5 * values.nbytes
+    assert values.nbytes < peak(lambda: load(path)) < 2.1 * values.nbytes
+    assert values.nbytes < peak(lambda: save({"x": values}, path)) < 1.1 * values.nbytes
     path.write_bytes((2**40).to_bytes(8, "little") + b"{}")
     assert peak(lambda: accepted(path)) < 10**6
     path.write_bytes(b"PK\x03\x04" + bytes(2**22))
@@ -504,7 +504,6 @@ PRELUDE = """
 import os, resource, signal, sys
 import numpy as np
 from minitensor.nn import serialization
-from minitensor.nn import Linear
 from minitensor.nn.serialization import load, save
 path, NEW = sys.argv[1], {"x": np.ones((200, 100))}
 """
@@ -761,7 +760,7 @@ def test_the_network_of_pytorch_answers_the_same_here(trained, answers):
     for name, training in MODES:
         found = trained.train(training)(answers["input"])
         assert found.dtype == np.float32
-        np.testing.assert_allclose(found.detach().numpy(), answers[name].numpy(), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found.detach().numpy(), answers[name].numpy(), rtol=1e-6, atol=1e-6)
     assert np.abs(answers["eval after train"].numpy() - answers["eval"].numpy()).max() > 0.01, "the running statistics would not show"
 
 
@@ -789,7 +788,7 @@ def test_pytorch_loads_our_file(trained, answers, path):
     net.load_state_dict(load_file(path))
     for name, training in MODES:
         found = net.train(training)(torch.from_numpy(answers["input"].numpy().copy()))
-        np.testing.assert_allclose(found.detach().numpy(), expected[name], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found.detach().numpy(), expected[name], rtol=1e-6, atol=1e-6)
 
 
 def test_versions_that_could_not_be_loaded_are_not_saved(tmp_path):

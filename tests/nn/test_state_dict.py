@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from collections import OrderedDict
 from types import SimpleNamespace
 
@@ -109,7 +110,9 @@ class Learned:
         nn.Parameter([5.0, 6.0]),
         np.array([5.0, 6.0]),
         np.array([5, 6]),
+        np.array([5.0, 6.0], np.float32),
         [5, 6],
+        Exporting(np.array([5.0, 6.0], np.float32)),
         Exporting(np.array([5.0, 6.0], np.float16)),
         Converting(),
         Learned(),
@@ -237,7 +240,7 @@ def test_numbers_are_not_truncated_in_silence():
             "load_state_dict({name.removeprefix('module.'): value for name, value in state.items()})",
         ),
         (
-            lambda held: {f"net.body.{name}": value for name, value in held.items()} | {"net.body.more": 1},
+            lambda held: {f"net.body.{name}": value for name, value in held.items()},
             "every name begins with 'net.body.': load_state_dict({name.removeprefix('net.body.')",
         ),
         (
@@ -254,10 +257,18 @@ def test_numbers_are_not_truncated_in_silence():
 )
 def test_the_likely_fix_is_told_and_is_one(change, fix):
     pair = Pair()
-    given = change(pair.state_dict())
+    given, module = change(pair.state_dict()), Sequential(OrderedDict(first=pair.first)) if "lack" in fix else pair
     with pytest.raises(StateDictError) as caught:
-        (Sequential(OrderedDict(first=pair.first)) if "lack" in fix else pair).load_state_dict(given)
+        module.load_state_dict(given)
     assert fix in str(caught.value)
+    if code := re.search(r"(get_submodule\(.*\)\.)?load_state_dict\(.*\)$", str(caught.value)):
+        assert eval(f"module.{code[0]}", {"module": module, "state": given}) == ([], [])
+
+
+def test_what_a_layer_adds_to_a_state_is_not_counted_as_given():
+    layer = nn.InstanceNorm1d(3, affine=True, track_running_stats=True)
+    with pytest.raises(StateDictError, match="strict=False takes over the 1 that fit and"):
+        layer.load_state_dict({"weight": np.ones(3)})
 
 
 def test_where_nothing_fits_no_fix_is_told():

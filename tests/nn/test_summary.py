@@ -89,11 +89,7 @@ def test_totals_are_pytorchs(torch_says):
 
 
 def test_it_shows_itself_in_a_notebook():
-    html = (
-        Sequential(Dense(1000, 2))._repr_html_()
-        if hasattr(Sequential, "_repr_html_")
-        else Sequential(Dense(1000, 2)).summary()._repr_html_()
-    )
+    html = Sequential(Dense(1000, 2)).summary()._repr_html_()
     assert "<td>\u20030</td>" in html, "a browser drops common spaces"
     assert "<p>2,002 parameters" in html
 
