@@ -1,4 +1,4 @@
-"""Every derivative rule, changed in every systematic way: the checks of the table of cases notice, or no test could."""
+"""Every derivative rule but `normalize` and `bce`, changed in every systematic way: the checks notice, or no test could."""
 
 from __future__ import annotations
 
@@ -17,20 +17,23 @@ from mutants import SCORES, Subject, Trial, checks_in, judge, on_the_stand_in, s
 from test_primitives import PRIMITIVES
 
 from minitensor import ops
+from minitensor.nn.functional.activation import log1pexp, logistic
 from minitensor.nn.norm import primitives as norm
 from minitensor.primitive import Primitive
 
 NORMALISATIONS = [norm.standardize, norm.rstd]
+ACTIVATIONS = [logistic, log1pexp]
 CASED = [
     *CASES,
     *(case(f, (2, 3, 2, 3), axes=axes, eps=0.3) for f in NORMALISATIONS for axes in [(2, 3), (0, 2, 3), (1,)]),
     *(case(f, (2, 5), axes=(1,), eps=0.3, centred=False) for f in NORMALISATIONS),
+    *(case(f, (2, 3)) for f in ACTIVATIONS),
 ]
 OTHERS = [
     *trials_of(*checks_in(test_kinks), *checks_in(test_corners), on_the_stand_in(test_devices.test_the_gradient_comes_home)),
     *trials_of(test_walk.test_derivatives_to_the_fourth_order, test_walk.test_mixed_derivatives_of_a_power_at_exponent_0),
 ]
-ALL = sorted([*PRIMITIVES, *NORMALISATIONS], key=lambda primitive: primitive.name)
+ALL = sorted([*PRIMITIVES, *NORMALISATIONS, *ACTIVATIONS], key=lambda primitive: primitive.name)
 SUBJECTS = sorted(subjects(ALL), key=lambda subject: subject.function.__module__)
 
 
