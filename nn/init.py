@@ -22,6 +22,11 @@ from minitensor import Tensor
 from minitensor.creation import default_generator
 from minitensor.errors import DTypeError, ShapeError, describe
 
+__all__ = [
+    "calculate_gain", "constant_", "dirac_", "eye_", "kaiming_normal_", "kaiming_uniform_", "normal_", "ones_", "orthogonal_", "sparse_",
+    "trunc_normal_", "uniform_", "xavier_normal_", "xavier_uniform_", "zeros_",
+]  # fmt: skip
+
 T = TypeVar("T", bound=Tensor)
 Generator: TypeAlias = "np.random.Generator | None"  # in quotes: NumPy loads its random numbers when they are asked for
 
@@ -35,7 +40,7 @@ GAINS = {
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
-    """The factor by which weights are scaled to make up for what a nonlinearity takes from the variance.
+    """The gain: the factor by which weights are scaled to make up for what a nonlinearity takes from the variance.
 
     ===================== =============================
     linear, conv, sigmoid 1
@@ -124,17 +129,32 @@ def trunc_normal_(tensor: T, mean: float = 0.0, std: float = 1.0, a: float = -2.
 
 
 def constant_(tensor: T, val: float) -> T:
-    """x = val."""
+    """x = val.
+
+    >>> import minitensor as mt
+    >>> constant_(mt.zeros(2), 0.5)
+    tensor([0.5, 0.5])
+    """
     return _fill(tensor, np.full(_shape("constant_", tensor), val))
 
 
 def ones_(tensor: T) -> T:
-    """x = 1."""
+    """x = 1.
+
+    >>> import minitensor as mt
+    >>> ones_(mt.zeros(2))
+    tensor([1., 1.])
+    """
     return constant_(tensor, 1)
 
 
 def zeros_(tensor: T) -> T:
-    """x = 0."""
+    """x = 0.
+
+    >>> import minitensor as mt
+    >>> zeros_(mt.ones(2))
+    tensor([0., 0.])
+    """
     return constant_(tensor, 0)
 
 
@@ -173,7 +193,12 @@ def dirac_(tensor: T, groups: int = 1) -> T:
 
 
 def xavier_uniform_(tensor: T, gain: float = 1.0, generator: Generator = None) -> T:
-    """x ~ U(-a, a), a = gain * sqrt(6 / (fan_in + fan_out)): the variance of `xavier_normal_`."""
+    """x ~ U(-a, a), a = gain * sqrt(6 / (fan_in + fan_out)): the variance of `xavier_normal_`.
+
+    >>> import minitensor as mt
+    >>> bool((np.abs(xavier_uniform_(mt.zeros(2, 4))) <= 1).all())    # sqrt(6 / 6) = 1
+    True
+    """
     bound = math.sqrt(3) * _xavier_std("xavier_uniform_", tensor, gain)
     return uniform_(tensor, -bound, bound, generator)
 
@@ -193,7 +218,12 @@ def xavier_normal_(tensor: T, gain: float = 1.0, generator: Generator = None) ->
 
 
 def kaiming_uniform_(tensor: T, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Generator = None) -> T:
-    """x ~ U(-bound, bound), bound = gain * sqrt(3 / fan): the variance of `kaiming_normal_`, and its arguments."""
+    """x ~ U(-bound, bound), bound = gain * sqrt(3 / fan): the variance of `kaiming_normal_`, and its arguments.
+
+    >>> import minitensor as mt
+    >>> bool((np.abs(kaiming_uniform_(mt.zeros(5, 6), nonlinearity="relu")) <= 1).all())    # sqrt(2) * sqrt(3 / 6) = 1
+    True
+    """
     bound = math.sqrt(3) * _kaiming_std("kaiming_uniform_", tensor, a, mode, nonlinearity)
     return uniform_(tensor, -bound, bound, generator)
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from minitensor import Tensor
 
 from . import functional
-from .functional.loss import REDUCTIONS, check_reduction
+from .functional.loss import REDUCTIONS, check_ignore_index, check_reduction
 from .module import Module
 
 
@@ -145,6 +145,7 @@ class NLLLoss(_Loss):
     def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> None:
         super().__init__(reduction)
         self._keep("weight", weight)
+        check_ignore_index(type(self).__name__, ignore_index)
         self.ignore_index = ignore_index
 
     def forward(self, input: Tensor, target: Any) -> Tensor:
@@ -163,6 +164,7 @@ class CrossEntropyLoss(_Loss):
     def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0) -> None:
         super().__init__(reduction)
         self._keep("weight", weight)
+        check_ignore_index(type(self).__name__, ignore_index)
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
 

@@ -28,6 +28,8 @@ import minitensor as mt
 from minitensor import Tensor
 from minitensor.errors import ShapeError, describe
 
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
+
 State = dict[str, Any]  # what is remembered about one parameter
 Parameters = Iterable[Tensor | tuple[str, Tensor] | dict[str, Any]]
 

@@ -51,7 +51,7 @@ class UninitializedParameter(Parameter):
 
     __slots__ = ()
 
-    def __init__(self, requires_grad: bool = True, dtype: Any = None, device: Any = None) -> None:
+    def __init__(self, requires_grad: bool = True, device: Any = None, dtype: Any = None) -> None:
         super().__init__(zeros(0, dtype=dtype, device=device), requires_grad)
 
     def materialize(self, values: Tensor) -> None:

@@ -198,7 +198,8 @@ def _replace(path: str, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except OSError as error:
-        raise OSError(error.errno, f"{error.strerror}; what was there before still is", path) from error
+        kept = "; what was there before still is" if os.path.lexists(target) else ""
+        raise OSError(error.errno, f"{error.strerror}{kept}", path) from error
     finally:
         with suppress(OSError):  # gone already, unless something went wrong
             os.unlink(temporary)

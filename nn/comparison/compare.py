@@ -237,7 +237,8 @@ def _row(quantity: str, opinion: str, one: Array, other: Array, tolerance: Array
     unbounded = np.isinf(tolerance) & ~np.isnan(difference)
     used = np.where(unbounded | (difference == 0), 0.0, difference / np.where(tolerance > 0, tolerance, np.finfo(float).tiny))
     share = float(np.max(used))
-    where = np.argmax(np.where(unbounded, -1.0, difference if share <= 1 else used))  # a nan comes first
+    telling = used if not share <= 1 else difference if share > 0 else tolerance  # a nan comes first; no difference at all: the widest
+    where = np.argmax(np.where(unbounded, -1.0, telling))
     most, largest = float(np.max(difference)), float(np.max(np.abs(other)))
     return Row(quantity, opinion, most, most / largest if largest else most, float(tolerance.flat[where]), share, origin)
 

@@ -40,6 +40,14 @@ def check_reduction(name: str, reduction: Any, known: tuple[str, ...] = REDUCTIO
         raise ValueError(f"{name}: reduction must be {', '.join(map(repr, known[:-1]))} or {known[-1]!r}, got {reduction!r}")
 
 
+def check_ignore_index(name: str, ignore_index: Any) -> None:
+    """Refuse what is no int: a boolean would ignore class 0 or 1."""
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, (int, np.integer)):
+        raise TypeError(
+            f"{name}: ignore_index must be an int, got {ignore_index!r}; PyTorch's old size_average=, which stood before it, is left out"
+        )
+
+
 def _reduced(name: str, losses: Tensor, reduction: str, dtype: Any, share: Tensor | None = None) -> Tensor:
     """The losses, their sum, or their mean: the sum divided by ``share``, or else by the number of elements."""
     check_reduction(name, reduction)
@@ -294,6 +302,7 @@ def cross_entropy(
     log_p = log_softmax(widen(input), axis)
     even = label_smoothing / input.shape[axis]
     if target.dtype.kind == "f" and target.shape == input.shape:
+        check_ignore_index(name, ignore_index)
         if ignore_index >= 0:
             raise ValueError(f"{name}: ignore_index names a class, but the target has probabilities: {describe(target)}")
         q = (1 - label_smoothing) * widen(target) + even
@@ -324,6 +333,7 @@ def _class_weights(name: str, input: Tensor, axis: int, weight: Any) -> Tensor |
 
 def _classes(name: str, input: Tensor, axis: int, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
     """The class of each element, 0 where it is ignored, and which are not."""
+    check_ignore_index(name, ignore_index)
     shape = input.shape[:axis] + input.shape[axis + 1 :]
     if target.dtype.kind not in "iu" or target.shape != shape:
         kind = DTypeError if target.dtype.kind not in "iu" else ShapeError

@@ -18,7 +18,8 @@ class AdaIN(Module):
     second (StyleGAN, StarGAN v2) a network makes them of a style vector, and in the third (MUNIT, FUNIT) they are assigned from outside;
     for these two, give `functional.instance_norm` a ``weight`` and ``bias`` of shape (N, C).
 
-    The layer has no parameters; shapes, errors and source are those of `functional.adaptive_instance_norm`.
+    An input of 3 axes is (N, C, L): give one picture as (1, C, H, W). The layer has no parameters; shapes, errors and source
+    are those of `functional.adaptive_instance_norm`.
 
     >>> import minitensor as mt
     >>> AdaIN()(mt.randn(2, 3, 8, 9), mt.randn(2, 3, 5, 4)).shape

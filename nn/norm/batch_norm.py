@@ -63,7 +63,12 @@ class _BatchNorm(TrackingNorm):
 
 
 class BatchNorm1d(_BatchNorm):
-    """Batch normalisation of (N, C) or (N, C, L). See `BatchNorm2d`, which it equals but for the rank."""
+    """y = (x - mu) / sqrt(v + eps) * weight + bias for (N, C) or (N, C, L). See `BatchNorm2d`, which it equals but for the rank.
+
+    >>> import minitensor as mt
+    >>> BatchNorm1d(3)(mt.randn(7, 3)).shape
+    (7, 3)
+    """
 
     spatial = ("L",)
 
@@ -90,6 +95,11 @@ class BatchNorm2d(_BatchNorm):
 
 
 class BatchNorm3d(_BatchNorm):
-    """Batch normalisation of (N, C, D, H, W). See `BatchNorm2d`, which it equals but for the rank."""
+    """y = (x - mu) / sqrt(v + eps) * weight + bias for (N, C, D, H, W). See `BatchNorm2d`, which it equals but for the rank.
+
+    >>> import minitensor as mt
+    >>> BatchNorm3d(3)(mt.randn(2, 3, 4, 8, 9)).shape
+    (2, 3, 4, 8, 9)
+    """
 
     spatial = ("D", "H", "W")

@@ -77,10 +77,10 @@ def adaptive_instance_norm(content: Tensor, style: Tensor, eps: float = 1e-5, *,
     of a style vector, give `instance_norm` a ``weight`` and ``bias`` of shape (N, C).) eps stands on both sides, so
     ``adaptive_instance_norm(x, x)`` is x.
 
-    Shapes: content (N, C, S...), style (N, C, S'...) with any spatial size; the output has the shape and dtype of the content.
-    Gradients reach both; where the style is constant and eps is 0, none through s. ``backward`` may not be a function of your own, which
-    is made for one scale and shift for all instances (`ValueError`). Raises as `instance_norm`, and `ShapeError` when the batch or the
-    channels differ. Source: arXiv 1703.06868.
+    Shapes: content (N, C, S...), style (N, C, S'...) with any spatial size; the output has the shape and dtype of the content. An input
+    of 3 axes is (N, C, L): give one picture as (1, C, H, W). Gradients reach both; where the style is constant and eps is 0, none
+    through s. ``backward`` may not be a function of your own, which is made for one scale and shift for all instances (`ValueError`).
+    Raises as `instance_norm`, and `ShapeError` when the batch or the channels differ. Source: arXiv 1703.06868.
 
     >>> x = Tensor([[[1.0, 2.0, 3.0]]])
     >>> adaptive_instance_norm(x, 10 * x, eps=0.0)

@@ -71,7 +71,12 @@ class _InstanceNorm(TrackingNorm):
 
 
 class InstanceNorm1d(_InstanceNorm):
-    """Instance normalisation of (N, C, L) or (C, L). See `InstanceNorm2d`, which it equals but for the rank."""
+    """y = (x - mu) / sqrt(v + eps) * weight + bias for (N, C, L) or (C, L). See `InstanceNorm2d`, which it equals but for the rank.
+
+    >>> import minitensor as mt
+    >>> InstanceNorm1d(3)(mt.randn(2, 3, 7)).shape
+    (2, 3, 7)
+    """
 
     spatial = ("L",)
 
@@ -101,6 +106,11 @@ class InstanceNorm2d(_InstanceNorm):
 
 
 class InstanceNorm3d(_InstanceNorm):
-    """Instance normalisation of (N, C, D, H, W) or (C, D, H, W). See `InstanceNorm2d`, which it equals but for the rank."""
+    """y = (x - mu) / sqrt(v + eps) * weight + bias for (N, C, D, H, W) or (C, D, H, W). See `InstanceNorm2d`: the same but for the rank.
+
+    >>> import minitensor as mt
+    >>> InstanceNorm3d(3)(mt.randn(2, 3, 4, 8, 9)).shape
+    (2, 3, 4, 8, 9)
+    """
 
     spatial = ("D", "H", "W")

@@ -81,7 +81,11 @@ class _LazyInstanceNorm(_InstanceNorm):
 
 
 class LazyInstanceNorm1d(_LazyInstanceNorm):
-    """`InstanceNorm1d` whose ``num_features`` the first input tells. See `LazyInstanceNorm2d`."""
+    """`InstanceNorm1d` whose ``num_features`` the first input tells. See `LazyInstanceNorm2d`.
+
+    >>> LazyInstanceNorm1d()(mt.randn(2, 3, 7)).shape
+    (2, 3, 7)
+    """
 
     spatial, eager = InstanceNorm1d.spatial, InstanceNorm1d
 
@@ -104,6 +108,10 @@ class LazyInstanceNorm2d(_LazyInstanceNorm):
 
 
 class LazyInstanceNorm3d(_LazyInstanceNorm):
-    """`InstanceNorm3d` whose ``num_features`` the first input tells. See `LazyInstanceNorm2d`."""
+    """`InstanceNorm3d` whose ``num_features`` the first input tells. See `LazyInstanceNorm2d`.
+
+    >>> LazyInstanceNorm3d()(mt.randn(2, 3, 4, 8, 9)).shape
+    (2, 3, 4, 8, 9)
+    """
 
     spatial, eager = InstanceNorm3d.spatial, InstanceNorm3d

@@ -560,6 +560,17 @@ ERRORS = [
         IndexError,
         r"cross_entropy: an input float32 \(2, 3\) has the classes 0 to 2, the target .* has 0 to 3; only ignore_index, -100, may",
     ),
+    *(
+        (
+            lambda f, wrong=wrong: f.cross_entropy(X, [0, 1], None, wrong),
+            TypeError,
+            "cross_entropy: ignore_index must be an int, got .* size_average=",
+        )
+        for wrong in (False, None, 1.5, "a")
+    ),
+    (lambda f: f.cross_entropy(X, X / 3, None, True), TypeError, "cross_entropy: ignore_index must be an int, got True"),
+    (lambda f: layers.CrossEntropyLoss(None, False), TypeError, "CrossEntropyLoss: ignore_index must be an int, got False"),
+    (lambda f: layers.NLLLoss(None, True), TypeError, "NLLLoss: ignore_index must be an int, got True"),
     (lambda f: f.nll_loss(X, [0, -1]), IndexError, "nll_loss: .* the classes 0 to 2, the target .* has -1 to 0"),
     (lambda f: f.cross_entropy(X, np.array([0, 255], np.uint8)), IndexError, "has 0 to 255"),
     (lambda f: f.cross_entropy(mt.ones(2, 0), [0, 0]), ShapeError, r"cross_entropy: input must have shape \(C,\), .* got float32 \(2, 0\)"),

@@ -1,6 +1,6 @@
 """What every system of the table does, point by point, observed."""
 
-from . import channels_last, constructor, derivatives, dtypes, functions, lazy, numerics, shapes, states, statistics, styles
+from . import channels_last, constructor, derivatives, dtypes, functions, lazy, numerics, relatives, shapes, states, statistics, styles
 from .row import Row, Theme
 
 THEMES: tuple[Theme, ...] = (
@@ -22,5 +22,8 @@ THEMES: tuple[Theme, ...] = (
     states.theme,
     lazy.theme,
     channels_last.theme,
+    relatives.taken,
+    relatives.batch,
+    relatives.trailing,
 )
 ROWS: tuple[Row, ...] = tuple(row for theme in THEMES for row in theme.rows)

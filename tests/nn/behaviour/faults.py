@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import wraps
@@ -13,7 +14,7 @@ import pytest
 import minitensor as mt
 from minitensor import nn
 from minitensor.nn import state
-from minitensor.nn.norm import base, channels_last, formulas, functional, layout
+from minitensor.nn.norm import base, channels_last, formulas, functional, layer_norm, layout
 from minitensor.nn.norm.base import Norm, TrackingNorm
 from minitensor.nn.norm.instance_norm import _InstanceNorm
 from minitensor.nn.norm.kernels import numpy_blocked
@@ -58,7 +59,7 @@ def of_function(wrong: Callable[..., Any], name: str = "instance_norm") -> Fault
 
 def other_default(function: Any) -> Fault:
     """Another default of ``backward=``."""
-    return put(function, "__kwdefaults__", {"backward": "autograd"})
+    return put(function, "__kwdefaults__", function.__kwdefaults__ | {"backward": "autograd"})
 
 
 def nothing(*args: Any, **options: Any) -> None:
@@ -273,6 +274,22 @@ def strange_parameters(_: Any, layer: Any) -> None:
         layer.weight.data = [2.0] * layer.dims
 
 
+# -- relatives -------------------------------------------------------------------------------------------------------------------
+
+
+def nan_of_nothing(v: Any, eps: float) -> Any:
+    """PyTorch's."""
+    return 1 / np.sqrt(v + eps)
+
+
+def other_mode(right: Any, *args: Any, training: bool, **options: Any) -> Any:
+    return right(*args, training=not training, **options)
+
+
+def groups_that_divide(right: Any, self: Any, groups: int, channels: int, *rest: Any, **options: Any) -> None:
+    right(self, math.gcd(groups, channels), channels, *rest, **options)
+
+
 FAULTS: dict[str, tuple[Fault, ...]] = {
     "constructor": (
         together(
@@ -356,5 +373,21 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
         after(nn.InstanceNorm, "forward", lambda y, layer: y * (1 if layer.training else 1 + 1e-6)),
         together(put(formulas, "widen", lambda x: x), put(numpy_blocked, "serves", lambda *args, **options: False)),
         after(Norm, "_set_up", strange_parameters),
+    ),
+    "relatives": (
+        together(
+            *(other_default(layer.__init__) for layer in (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)),
+            *(other_default(getattr(nn.functional, f"{kind}_norm")) for kind in ("batch", "layer", "group", "rms")),
+        ),
+        together(put(TrackingNorm, "_version", 1), put(Norm, "_version", 0)),
+        around(functional, "check_input", refuse_empty),
+        put(functional, "_move", move_pooled),
+        of_function(other_mode, "batch_norm"),
+        together(*(put(module, "ShapeError", IndexError) for module in (base, functional))),
+        together(*(put(module, "inverse_root", nan_of_nothing) for module in (formulas, numpy_blocked))),
+        put(formulas, "default_eps", lambda dtype: 1e-5),
+        put(layer_norm, "int_shape", lambda layer, name, value: (value,)),
+        around(nn.GroupNorm, "__init__", groups_that_divide),
+        after(functional, "normalized", lambda y, x: y.astype(np.float32)),
     ),
 }

@@ -140,9 +140,15 @@ def one_element(lib: System) -> str:
     return refused(lib, CONTENT, STYLE[:, :, :1, :1])
 
 
-@adain.row("unbatched pictures (C, H, W)", "ValueError naming the content's shape and the style's shape")
-def unbatched(lib: System) -> str:
-    return refused(lib, CONTENT[0], STYLE[0])
+@adain.row("an input of 3 axes", "as (N, C, L)")
+def three_axes(lib: System) -> str:
+    content, style = CONTENT[0], STYLE[1, :, :4, :5]
+    y = lib.array(lib.nn.AdaIN()(lib.tensor(content), lib.tensor(style)))
+    readings = {
+        "as (N, C, L)": adapted(content[..., None], style[..., None])[..., 0],
+        "as (C, H, W)": adapted(content[None], style[None])[0],
+    }
+    return next((reading for reading, expected in readings.items() if agree(y, expected) == "right"), "otherwise")
 
 
 @adain.row("gradients", "right for content and style")
