@@ -62,7 +62,9 @@ def torch_says(request: pytest.FixtureRequest, record: dict[str, np.ndarray]) ->
             answer = {key.removeprefix(name): value for key, value in record.items() if key.startswith(name)}
             assert answer, f"PyTorch's answer is not recorded: pytest --record-torch {request.path}"
             if torch is not None:
-                for key, value in _flat(ask(torch)).items():
+                fresh = _flat(ask(torch))
+                assert fresh.keys() == answer.keys(), f"the record of {name} has other parts"
+                for key, value in fresh.items():
                     np.testing.assert_allclose(value, answer[key], 1e-6, 1e-6, err_msg=f"the record of {name}{key} is stale")
         if set(answer) == {"value"}:
             return answer["value"]
