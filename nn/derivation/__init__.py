@@ -1,5 +1,27 @@
-"""The derivation of a backward pass, and the mistakes that are made in it."""
+"""The derivation of a backward pass as data, its judges, and the mistakes that are made in it."""
 
+from .derivation import Derivation
 from .faults import FAULTS, Fault, known_faults, staged_backward
+from .norms import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
+from .softmax import softmax, softmax_cross_entropy
+from .step import Step, step
 
-__all__ = ["FAULTS", "Fault", "known_faults", "staged_backward"]
+DERIVATIONS = {each.name: each for each in (instance_norm, batch_norm, layer_norm, group_norm, rms_norm, softmax, softmax_cross_entropy)}
+
+__all__ = [
+    "DERIVATIONS",
+    "FAULTS",
+    "Derivation",
+    "Fault",
+    "Step",
+    "batch_norm",
+    "group_norm",
+    "instance_norm",
+    "known_faults",
+    "layer_norm",
+    "rms_norm",
+    "softmax",
+    "softmax_cross_entropy",
+    "staged_backward",
+    "step",
+]

@@ -91,6 +91,21 @@ def normalize_backward(g: Any, x_hat: Any, r: Any, gamma: Any, axes: Axes, centr
     return dx, g * x_hat, g
 
 
+def normalize_double_backward(g: Any, u: Any, x_hat: Any, r: Any, gamma: Any, axes: Axes, centred: bool = True) -> tuple[Any, Any, Any]:
+    """The gradients of <u, dx> with respect to x, g and gamma, the latter not yet summed over the axes along which gamma was broadcast.
+
+    With J t = r (t - mean(t) - x_hat mean(t x_hat)), which is symmetric, so that dx = J h, and with a = mean(u x_hat),
+    b = mean(h x_hat), k = mean(u (h - mean(h)))::
+
+        d <u, dx> / dx = -r (r x_hat (k - a b) + b J u + a J h),    d / dg = gamma J u,    d / dgamma = g J u
+    """
+    h = g if gamma is None else g * gamma
+    a, b, k = mean(u * x_hat, axes), mean(h * x_hat, axes), mean(u * less_mean(h, axes, centred), axes)
+    jacobian_u, jacobian_h = (r * (less_mean(t, axes, centred) - x_hat * mean(t * x_hat, axes)) for t in (u, h))
+    dx = -r * (r * x_hat * (k - a * b) + b * jacobian_u + a * jacobian_h)
+    return dx, jacobian_u if gamma is None else gamma * jacobian_u, g * jacobian_u
+
+
 def normalize_fixed(x: Any, mu: Any, v: Any, gamma: Any, beta: Any, eps: float) -> Any:
     """y = gamma (x - mu) / sqrt(v + eps) + beta with given statistics, which are constants: eval mode. In the dtype of x."""
     return narrow(affine((widen(x) - widen(mu)) * inverse_root(widen(v), eps), gamma, beta), x)
