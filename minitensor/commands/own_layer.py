@@ -6,14 +6,9 @@ import argparse
 import ast
 import copy
 import difflib
-import importlib
-import importlib.util
 import operator
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from traceback import walk_tb
 from types import ModuleType
 from typing import Any
 
@@ -22,8 +17,10 @@ import numpy as np
 from minitensor import Tensor, nn, no_grad
 from minitensor.commands.inputs import BadInput
 from minitensor.commands.layers import KINDS, Read, Trial, check_slices, randomize, refuse_options
+from minitensor.commands.user_code import module_at
 from minitensor.errors import describe
 from minitensor.nn.comparison.subject import subject_of
+from minitensor.nn.diagnosis.learner import raised
 
 
 def argument(text: str) -> tuple[str, Any]:
@@ -56,7 +53,7 @@ class OwnLayer:
             )
         refuse_options(options, {"arg"})
         with self.blamed("when imported"):
-            module = _executed(Path(home)) if home.endswith(".py") else _imported(home)
+            module = module_at(home)
         self.layer = self._made(module, name)
 
     def on_input(self, read: Read, rng: np.random.Generator) -> Trial:
@@ -97,8 +94,7 @@ class OwnLayer:
         except (BadInput, MemoryError, BrokenPipeError):
             raise
         except (Exception, SystemExit) as error:
-            reason = error.msg if isinstance(error, SyntaxError) else error
-            raise BadInput(f"--layer {self.spec}, {what}: {type(error).__name__}: {reason}{_line_of(error)}{advice}") from error
+            raise BadInput(f"--layer {self.spec}, {what}: {raised(error)}{advice}") from error
 
     def _made(self, module: ModuleType, name: str) -> nn.Module:
         with self.blamed(f"when {name} is looked up"):
@@ -131,40 +127,3 @@ class OwnLayer:
             check_slices(name, trial.layer, trial.x.cpu().numpy())
         if not np.isfinite(y.cpu().numpy()).all():
             raise BadInput(f"--layer {self.spec}: the formula gives nan or inf on {name}, so there is nothing to compare")
-
-
-def _executed(path: Path) -> ModuleType:
-    """The module that a file makes, its folder being where it imports from, as for ``python FILE.py``."""
-    name = "__layer__"  # no name that a module of the user's, or of Python's, has already
-    if not path.exists():
-        raise BadInput(f"--layer: {path} is not there")
-    _add_to_path(path.parent)
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None, "the suffix is .py"
-    assert spec.loader is not None
-    sys.modules[name] = module = importlib.util.module_from_spec(spec)  # where dataclasses and pickle look for it
-    spec.loader.exec_module(module)
-    return module
-
-
-def _imported(name: str) -> ModuleType:
-    _add_to_path(Path.cwd())
-    return importlib.import_module(name)
-
-
-def _add_to_path(folder: Path) -> None:
-    if str(folder.resolve()) not in sys.path:
-        sys.path.insert(0, str(folder.resolve()))
-
-
-def _line_of(error: BaseException) -> str:
-    """The innermost line that is the user's, as `` (file:line)``, where there is one."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f" ({error.filename}:{error.lineno})"
-    others = {"minitensor", "numpy", *sys.stdlib_module_names}
-    lines = [
-        f" ({frame.f_code.co_filename}:{line})"
-        for frame, line in walk_tb(error.__traceback__)
-        if str(frame.f_globals.get("__name__")).partition(".")[0] not in others
-    ]
-    return lines[-1] if lines else ""

@@ -60,7 +60,8 @@ def write(
     )
     if planted:
         subject += f" Planted into the analytic backward: {planted} ({FAULTS[planted].sentence})."
-    page = Template((Path(__file__).parent / "report.html").read_text(encoding="utf-8")).substitute(
+    page = filled(
+        "report.html",
         title=escape(given.name),
         subject=escape(subject),
         mark="ok" if all(comparisons) else "wrong",
@@ -71,13 +72,26 @@ def write(
         steps=steps,
         timings=_timings(trials).to_html(),
     )
+    return written(folder, page)
+
+
+def filled(template: str, **texts: str) -> str:
+    """A page: one of the templates beside this file, which all have the same style."""
+    here = Path(__file__).parent
+    style = (here / "style.html").read_text(encoding="utf-8")
+    return Template((here / template).read_text(encoding="utf-8")).substitute(texts, style=style)
+
+
+def written(folder: Path, page: str) -> Path:
+    """The page as ``folder``/index.html."""
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / "index.html"
     target.write_text(page, encoding="utf-8", errors="backslashreplace")
     return target
 
 
-def _image(data: bytes, kind: str, alt: str, caption: str = "") -> str:
+def image(data: bytes, kind: str, alt: str, caption: str = "") -> str:
+    """A picture that stands in the page itself."""
     encoded = base64.b64encode(data).decode("ascii")
     described = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return f'<figure><img src="data:image/{kind};base64,{encoded}" alt="{escape(alt)}">{described}</figure>'
@@ -86,7 +100,7 @@ def _image(data: bytes, kind: str, alt: str, caption: str = "") -> str:
 def _figure(figure: Figure, alt: str, kind: str) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, metadata={"Date": None})
-    return _image(buffer.getvalue(), "svg+xml" if kind == "svg" else kind, alt)
+    return image(buffer.getvalue(), "svg+xml" if kind == "svg" else kind, alt)
 
 
 def _pictures(trial: Trial) -> str:
@@ -107,7 +121,7 @@ def _pictures(trial: Trial) -> str:
         pixels = (255 * np.clip((values - low) / max(high - low, 1e-12), 0, 1)).astype(np.uint8)
         buffer = io.BytesIO()
         Image.fromarray(pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels[0]).save(buffer, "PNG")
-        figures.append(_image(buffer.getvalue(), "png", f"The picture {caption}", caption))
+        figures.append(image(buffer.getvalue(), "png", f"The picture {caption}", caption))
     return f'<h2>The picture</h2><div class="pair">{"".join(figures)}</div>'
 
 
@@ -121,14 +135,14 @@ def _graphs(trial: Trial) -> str:
         names = {"x": x, **{name: nn.Parameter(value, device=value.device) for name, value in subject.parameters.items()}}
         y = run(names)
         drawn = draw(y, names=names)
-        forward.append(_image(drawn.svg.encode(), "svg+xml", f"{way}: {drawn.alt}", f"{way}: y"))
+        forward.append(image(drawn.svg.encode(), "svg+xml", f"{way}: {drawn.alt}", f"{way}: y"))
         try:
             (dx,) = grad(y, x, Tensor(np.ones(y.shape), y.dtype, y.device), create_graph=True, allow_unused=True)
         except (GraphError, UnsupportedError):  # a forward that records nothing, a backward that cannot be differentiated
             continue
         if dx is not None:
             drawn, caption = draw(dx, names=names), f"{way}: dx, recorded so that it can be differentiated again"
-            backward.append(_image(drawn.svg.encode(), "svg+xml", f"{way}: {drawn.alt}", caption))
+            backward.append(image(drawn.svg.encode(), "svg+xml", f"{way}: {drawn.alt}", caption))
     return (
         f'<div class="pair">{"".join(forward)}</div>'
         "<details><summary>The graphs of dx, as recorded with create_graph=True</summary>"

@@ -7,7 +7,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from minitensor.drawing.graph import KINDS, DrawnGraph, DrawnNode
+from minitensor.drawing.graph import KINDS, MARKS, DrawnEdge, DrawnGraph, DrawnNode
 from minitensor.errors import MissingPackageError
 
 STYLES = {
@@ -16,6 +16,11 @@ STYLES = {
     "constant": {"shape": "note", "fillcolor": "#f2f2f2", "color": "#8c8c8c"},
     "operation": {"shape": "box", "style": "filled,rounded", "fillcolor": "#ffffff", "color": "#4d4d4d"},
     "output": {"peripheries": "2", "fillcolor": "#d5f0e6", "color": "#007a5a"},  # laid over the style of its kind
+}
+EDGE_STYLES = {
+    "": {},
+    "wrong": {"color": "#b3261e", "fontcolor": "#b3261e", "penwidth": "3", "arrowsize": "0.9"},
+    "unsure": {"style": "dashed", "penwidth": "1.8"},
 }
 FONT = {"fontname": "Helvetica,Arial,sans-serif", "fontcolor": "#262626"}
 MISSING = (
@@ -56,7 +61,7 @@ def dot_text(graph: DrawnGraph, legend: bool) -> str:
     for node in graph.nodes:
         dot.node(f"n{node.number}", _label(node), **_style(node.kind, node.output))
     for edge in graph.edges:
-        dot.edge(f"n{edge.source}", f"n{edge.target}")
+        dot.edge(f"n{edge.source}", f"n{edge.target}", **_edge_style(edge))
     if legend:
         _legend(dot, graph)
     return str(dot.source)
@@ -66,12 +71,18 @@ def _style(kind: str, output: bool) -> dict[str, str]:
     return STYLES[kind] | (STYLES["output"] if output else {})
 
 
+def _edge_style(edge: DrawnEdge) -> dict[str, str]:
+    """With a space that keeps the label off the line."""
+    label = {"label": f"<&#160;{_plain(MARKS[edge.mark] + edge.label)}>", "fontsize": "10", **FONT} if edge.label else {}
+    return label | EDGE_STYLES[edge.mark]
+
+
 def _plain(text: str) -> str:
     return escape(text).replace("\\", "\\&#8288;")  # an invisible character, or Graphviz would replace \N by the node's name
 
 
 def _label(node: DrawnNode) -> str:
-    facts = f"{node.shape} {node.dtype}" if node.dtype else ""
+    facts = f"{node.size} {node.dtype}".strip() if node.dtype or node.shape else ""
     small = [f'<font point-size="10" color="#595959">{_plain(line)}</font>' for line in (node.params, facts) if line]
     return f"<{'<br/>'.join([f'<b>{_plain(node.name)}</b>', *small])}>"
 

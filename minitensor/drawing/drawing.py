@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from minitensor.drawing.dot import dot_text
-from minitensor.drawing.graph import drawn_graph
+from minitensor.drawing.graph import DrawnGraph, drawn_graph
 from minitensor.drawing.render import PNG_DPI, render
 from minitensor.errors import MissingPackageError
 from minitensor.tensor import Tensor
@@ -41,7 +41,7 @@ def draw(y: Tensor | Sequence[Tensor], name: str = "", *, names: Mapping[str, Te
     for key, tensor in (names or {}).items():
         if not isinstance(tensor, Tensor):
             raise TypeError(f"draw: names maps names to Tensors, but {key!r} is of type {type(tensor).__name__}")
-    return Drawing(outputs, name, names or {}, legend)
+    return Drawing(drawn_graph(outputs, name, names or {}), legend)
 
 
 def _kinds(y: object) -> str:
@@ -51,8 +51,8 @@ def _kinds(y: object) -> str:
 class Drawing:
     """A graph's picture: shows itself in Jupyter, `save` writes files, `text` serves terminals. Made by `draw`; keeps no array alive."""
 
-    def __init__(self, outputs: Sequence[Tensor], name: str, names: Mapping[str, Tensor], legend: bool) -> None:
-        self.graph, self.legend = drawn_graph(outputs, name, names), legend
+    def __init__(self, graph: DrawnGraph, legend: bool = True) -> None:
+        self.graph, self.legend = graph, legend
 
     def __repr__(self) -> str:
         return f"<{self.alt}>"

@@ -12,6 +12,7 @@ from minitensor.arrays import ShapeDtype
 from minitensor.errors import describe
 from minitensor.tensor import Leaf, Tensor
 
+MARKS = {"": "", "wrong": "× ", "unsure": "? "}  # of an edge, and what stands before its label for those who do not see its colour
 KINDS = {"leaf": "leaves", "parameter": "parameters", "constant": "constants", "operation": "operations"}  # and how several are called
 
 
@@ -22,19 +23,26 @@ class DrawnNode:
     number: int
     kind: str
     name: str
-    shape: tuple[int, ...]
+    shape: tuple[int | str, ...]  # an axis may have a name for a length, "m"
     dtype: str  # empty for Python numbers, which have none
     params: str = ""
     output: bool = False
 
+    @property
+    def size(self) -> str:
+        """The shape in text: (2, 3, m)."""
+        return str(self.shape).replace("'", "")
+
 
 @dataclass(frozen=True, slots=True)
 class DrawnEdge:
-    """The node numbered ``source`` is argument ``position`` of the node numbered ``target``."""
+    """The node numbered ``source`` is argument ``position`` of the node numbered ``target``; ``mark`` is one of `MARKS`."""
 
     source: int
     target: int
     position: int
+    label: str = ""
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +52,16 @@ class DrawnGraph:
     name: str
     nodes: tuple[DrawnNode, ...]
     edges: tuple[DrawnEdge, ...]
+    note: str = ""
 
     @property
     def alt(self) -> str:
-        """One sentence for those who do not see the picture."""
+        """One sentence for those who do not see the picture, and the ``note``."""
         counts = [(sum(node.kind == kind for node in self.nodes), kind, several) for kind, several in KINDS.items()]
         counts.append((sum(node.output for node in self.nodes), "output", "outputs"))
         title = f"Compute graph of {self.name}" if self.name else "Compute graph"
-        return f"{title}: " + ", ".join(f"{n} {one if n == 1 else several}" for n, one, several in counts if n)
+        counted = ", ".join(f"{n} {one if n == 1 else several}" for n, one, several in counts if n)
+        return f"{title}: {counted}" + (f"; {self.note}" if self.note else "")
 
     @property
     def span(self) -> int:
@@ -62,18 +72,24 @@ class DrawnGraph:
         return sum(row[edge.target] - row[edge.source] for edge in self.edges)
 
     def listing(self) -> str:
-        """One line per node: number, kind, name, shape, dtype, the numbers of its inputs, parameters, and whether it is an output."""
+        """One line per node: number, kind, name, shape, dtype, the numbers of its inputs, parameters, and whether it is an output.
+
+        Below it stands one line for each edge to it that has a label.
+        """
         inputs: list[list[str]] = [[] for _ in self.nodes]
         for edge in self.edges:
             inputs[edge.target].append(str(edge.source))
         digits = len(str(len(inputs) - 1))
         rows = []
         for node, used in zip(self.nodes, inputs, strict=True):
-            facts = [f"{node.number:{digits}}", node.kind, node.name, str(node.shape), node.dtype]
+            facts = [f"{node.number:{digits}}", node.kind, node.name, node.size, node.dtype]
             rows.append([*facts, " ".join(["<-", *used]) if used else "", node.params, "=> output" if node.output else ""])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width).rstrip() for row in rows)
-        return "\n".join([self.alt, *lines])
+        lines = [["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width).rstrip()] for row in rows]
+        for edge in self.edges:
+            if edge.label:
+                lines[edge.target].append(f"{'':{digits}}    {edge.source} -> {edge.target}  {MARKS[edge.mark]}{edge.label}")
+        return "\n".join([self.alt, *(line for node in lines for line in node)])
 
 
 @dataclass(eq=False, slots=True)

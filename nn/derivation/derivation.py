@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from minitensor.drawing import Drawing
+
+from .check import Check, check
+from .exercise import exercise
 from .expression import Rule, reads
-from .step import Edge, Env, Step, call, fitted
+from .judges import JUDGES
+from .picture import picture
+from .step import Edge, Env, Step, call, fitted, sum_of
+from .text import latex, markdown
 
 Size = int | str  # an axis of a leaf: its length, or "m"
 
@@ -38,7 +45,9 @@ class Derivation:
     ...     steps=(
     ...         step("q", lambda x: x * x, "the square", x=lambda q_bar, x: 2 * x * q_bar),
     ...         step("n", lambda q, axes: total(q, axes), "its sum", q=lambda n_bar: n_bar),
-    ...         step("s", lambda n, eps: np.sqrt(n + eps), n=lambda s_bar, s: s_bar / (2 * s), eps=lambda s_bar, s: np.sum(s_bar / (2 * s))),
+    ...         step(
+    ...             "s", lambda n, eps: np.sqrt(n + eps), n=lambda s_bar, s: s_bar / (2 * s), eps=lambda s_bar, s: np.sum(s_bar / (2 * s))
+    ...         ),
     ...         step("y", lambda x, s: x / s, x=lambda y_bar, s: y_bar / s, s=lambda y_bar, x, s, axes: -total(y_bar * x, axes) / (s * s)),
     ...     ),
     ... )
@@ -103,6 +112,25 @@ class Derivation:
         """The adjoint rule of every edge."""
         return {(name, parent): self.by_name[name].adjoints[parent] for name, parent in self.edges}
 
+    @cached_property
+    def program(self) -> dict[str, Rule]:
+        """The forward and the backward as one list of assignments, after ``<output>_bar``: the cotangent of the output.
+
+        The rule of an edge is called ``<step>_to_<parent>``, the adjoint of a node, the sum over its edges, ``<node>_bar``.
+
+        >>> from minitensor.nn.derivation import softmax
+        >>> list(softmax.program)
+        ['e', 'z', 'y', 'y_to_e', 'y_to_z', 'z_bar', 'z_to_e', 'e_bar', 'e_to_x', 'x_bar']
+        """
+        program = {each.name: each.forward for each in self.steps}
+        used: dict[str, list[str]] = {}
+        for name, parent in self.edges:
+            if name != self.output and f"{name}_bar" not in program:
+                program[f"{name}_bar"] = sum_of(used[name])
+            program[f"{name}_to_{parent}"] = self.rules[name, parent]
+            used.setdefault(parent, []).append(f"{name}_to_{parent}")
+        return program | {f"{leaf}_bar": sum_of(used[leaf]) for leaf in self.leaves if leaf in used}
+
     def size(self, leaves: Mapping[str, Any]) -> int:
         """m, read off the leaves: the elements along the constant ``axes``, else the axis that is called so, else 1."""
         if "axes" in self.constants:
@@ -152,3 +180,55 @@ class Derivation:
         forms = self.closed_form if u is None else self.double_backward
         given = {**env, "g": g, "u": u}
         return {name: fitted(call(rule, given), given[name], f"closed form of {name}") for name, rule in forms.items()}
+
+    def check(
+        self,
+        rules: Any = None,
+        *,
+        closed_form: Mapping[str, Rule] | None = None,
+        double_backward: Mapping[str, Rule] | None = None,
+        judges: Iterable[str] = tuple(JUDGES),
+        mode: str = "carried",
+        seed: int = 0,
+        progress: Callable[[str], None] = lambda step: None,
+    ) -> Check:
+        """Have every rule, closed form and double-backward form judged by `JUDGES`, independently of each other.
+
+        ``rules`` are judged in the place of the derivation's own, edge by edge: a mapping {("q", "c"): rule} or {"q_to_c": rule}, or a
+        namespace, such as ``globals()`` or a module, of which the functions called <step>_to_<parent> are taken. ``closed_form`` and
+        ``double_backward`` are the forms that are judged, by default the derivation's own. In the mode ``"carried"`` each rule is given the
+        right adjoint of its own step, so that a wrong rule is wrong alone; in ``"cumulative"`` what the rules before it made.
+
+        The judges draw x and g from ``seed``. A rule is WRONG where it differs, gives nan or a shape that does not fit, raises, or is not
+        written yet (returns None or ``...``); a judge who cannot run it, where floats can, says "not judged". Raises ValueError for an
+        unknown edge, judge or mode, and for a rule that reads what is not there.
+
+        >>> from minitensor.nn.derivation import instance_norm
+        >>> without_2 = {"q_to_c": lambda q_bar, c: c * q_bar}
+        >>> check = instance_norm.check(without_2, closed_form={}, double_backward={}, judges=["exact", "proof"])
+        >>> check.wrong, check.summary()
+        ((('q', 'c'),), '12 of 13 lines are right; WRONG: q -> c.')
+        """
+        return check(
+            self, rules, closed_form=closed_form, double_backward=double_backward, judges=judges, mode=mode, seed=seed, progress=progress
+        )
+
+    def draw(self, check: Check | None = None) -> Drawing:
+        """The graph with the adjoint rule on every edge; with a `Check` a wrong edge is red, thick and marked ×."""
+        return picture(self, check)
+
+    def latex(self) -> str:
+        """The derivation as a LaTeX fragment: the forward, the contribution of every edge, the closed forms. It needs amsmath."""
+        return latex(self)
+
+    def markdown(self, check: Check | None = None) -> str:
+        """The derivation as Markdown; with a `Check` every line has a column for each judge."""
+        return markdown(self, check)
+
+    def exercise(self, solution: bool = False, module: str = "minitensor.nn.derivation") -> str:
+        """The derivation as a Python file in which the rules are to be written, or with ``solution`` are written.
+
+        ``module`` is where the file imports this derivation from, by its name. Raises `UnsupportedError` for a formula that is more than
+        operators and NumPy functions.
+        """
+        return exercise(self, solution, module)

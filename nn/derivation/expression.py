@@ -6,7 +6,9 @@ import ast
 import inspect
 import numbers
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,8 @@ class Expression(NDArrayOperatorsMixin):
 
     __slots__ = ("arguments", "function", "params")
 
+    dtype = np.dtype(np.float64)  # which nothing widens: a formula is about numbers, not about their digits
+
     def __init__(self, function: Any, arguments: tuple[Any, ...] = (), params: Mapping[str, Any] | None = None) -> None:
         self.function, self.arguments, self.params = function, arguments, dict(params or {})
 
@@ -62,6 +66,10 @@ class Expression(NDArrayOperatorsMixin):
     def parts(self) -> tuple[Any, ...]:
         """What the function is applied to: its arguments, and the values of its parameters."""
         return (*self.arguments, *self.params.values())
+
+    def with_arguments(self, change: Callable[[Any], Any]) -> Expression:
+        """The function of changed parts."""
+        return Expression(self.function, tuple(map(change, self.arguments)), {key: change(each) for key, each in self.params.items()})
 
 
 def reads(rule: Rule) -> tuple[str, ...]:
@@ -95,6 +103,11 @@ def traced(rule: Rule) -> Any:
         ) from error
 
 
+def axis_of(value: Expression) -> Any:
+    """The argument ``axis`` of a sum or a mean."""
+    return value.params.get("axis", value.arguments[1] if len(value.arguments) > 1 else None)
+
+
 def source(rule: Rule) -> str:
     """A rule as a line of Python.
 
@@ -104,13 +117,27 @@ def source(rule: Rule) -> str:
     return str(traced(rule))
 
 
-def latex(rule: Rule, indexed: Collection[str] = (), summed: Mapping[str, str] | None = None) -> str:
-    """A rule as LaTeX; names in ``indexed`` get the index i, ``summed`` tells by the name of an axis argument what a sum runs over.
+def latex(
+    rule: Rule, indexed: Collection[str] = (), over: Callable[[Any], tuple[str, ...]] = lambda axis: ("i",), free: bool = True
+) -> str:
+    """A rule as LaTeX; names in ``indexed`` get the index i.
+
+    ``over`` tells of an axis argument what a sum along it runs over, where "i" stands for the elements of a slice. With ``free`` what the
+    formula is equal to has the index i as well, so that its sums take j.
 
     >>> print(latex(lambda q_bar, c: 2 * c * q_bar, indexed=("c", "q_bar")))
     2 c_i \\bar{q}_i
+    >>> print(latex(lambda y, g, axes: y * (g - np.sum(g * y, axis=axes)), indexed=("y", "g")))
+    y_i \\left(g_i - \\sum_{j} g_j y_j\\right)
     """
-    return _Latex(indexed, {"axes": "i", **(summed or {})}).of(traced(rule))
+    return latex_of(traced(rule), indexed, over, free)
+
+
+def latex_of(
+    expression: Any, indexed: Collection[str] = (), over: Callable[[Any], tuple[str, ...]] = lambda axis: ("i",), free: bool = True
+) -> str:
+    """An `Expression` as LaTeX, as `latex` writes that of a rule."""
+    return _Latex(frozenset(indexed), over, "i" if free else "").of(expression)
 
 
 def symbol(name: str) -> str:
@@ -120,7 +147,8 @@ def symbol(name: str) -> str:
     \mu \bar{\hat{x}}
     """
     if name.endswith("_bar"):
-        return rf"\bar{{{symbol(name[:-4])}}}"
+        inner = symbol(name[:-4])
+        return rf"\{'overline' if 'mathrm' in inner else 'bar'}{{{inner}}}"
     if name.endswith("_hat"):
         return rf"\hat{{{symbol(name[:-4])}}}"
     return GREEK.get(name) or (name if len(name) == 1 else rf"\mathrm{{{name}}}".replace("_", r"\_"))
@@ -145,14 +173,16 @@ def _tree(value: Any) -> ast.expr:
     )
 
 
-_SUM, _PRODUCT, _POWER, _ATOM = range(4)  # how strongly a printed formula holds together
+_SUM, _OPEN, _PRODUCT, _POWER, _ATOM = range(5)  # how strongly a printed formula holds together; _OPEN: it ends in a sum without brackets
 
 
+@dataclass(frozen=True)
 class _Latex:
-    """LaTeX as a book writes it: products by juxtaposition, quotients as fractions, c c as a square."""
+    """LaTeX as a book writes it: products by juxtaposition, quotients as fractions, c c as a square, a sign in front of the product."""
 
-    def __init__(self, indexed: Collection[str], summed: Mapping[str, str]) -> None:
-        self.indexed, self.summed = indexed, summed
+    indexed: frozenset[str]
+    over: Callable[[Any], tuple[str, ...]]
+    index: str  # that of what varies within a slice; none before the first sum where the formula is a number per slice
 
     def of(self, value: Any) -> str:
         return self.printed(value)[0]
@@ -162,22 +192,21 @@ class _Latex:
         return text if own >= strength else rf"\left({text}\right)"
 
     def printed(self, value: Any) -> tuple[str, int]:
+        negative, value = _signed(value)
+        if negative:
+            return f"-{self.held(value, _OPEN)}", _SUM
         if not isinstance(value, Expression):
-            return (str(value), _ATOM) if not isinstance(value, numbers.Real) or value >= 0 else (str(value), _SUM)
+            return str(value), _ATOM
         if value.name is not None:
-            return symbol(value.name) + ("_i" if value.name in self.indexed else ""), _ATOM
+            return symbol(value.name) + (f"_{self.index}" if value.name in self.indexed and self.index else ""), _ATOM
         function, arguments = value.function, value.arguments
         if function in (np.add, np.subtract):
-            sign = "+" if function is np.add else "-"
-            return f"{self.of(arguments[0])} {sign} {self.held(arguments[1], _PRODUCT)}", _SUM
-        if function is np.negative:
-            return f"-{self.held(arguments[0], _PRODUCT)}", _SUM
+            minus, right = _signed(arguments[1])
+            sign = "-" if minus != (function is np.subtract) else "+"
+            return f"{self.of(arguments[0])} {sign} {self.held(right, _OPEN)}", _SUM
         if function is np.multiply:
-            left, right = (self.held(each, _PRODUCT) for each in arguments)
-            return (f"{left}^2", _POWER) if left == right and self.printed(arguments[0])[1] == _ATOM else (f"{left} {right}", _PRODUCT)
+            return self.product(_factors(value))
         if function is np.divide:
-            if isinstance(arguments[0], Expression) and arguments[0].function is np.negative:
-                return f"-{self.printed(arguments[0].arguments[0] / arguments[1])[0]}", _SUM
             return rf"\frac{{{self.of(arguments[0])}}}{{{self.of(arguments[1])}}}", _PRODUCT
         if function is np.power:
             return f"{self.held(arguments[0], _ATOM)}^{{{self.of(arguments[1])}}}", _POWER
@@ -186,10 +215,55 @@ class _Latex:
         if function is np.exp:
             return f"e^{{{self.of(arguments[0])}}}", _POWER
         if function in (np.sum, np.mean):
-            axis = value.params.get("axis")
-            over = self.summed.get(str(axis), "")
-            sign = rf"\sum_{{{over}}}" if over else r"\sum"
-            mean = r"\frac{1}{m} " if function is np.mean else ""
-            return f"{mean}{sign} {self.held(arguments[0], _PRODUCT)}", _PRODUCT
+            return self.sum(value, function is np.mean)
         name = {"log": r"\ln"}.get(function.__name__, rf"\operatorname{{{function.__name__}}}".replace("_", r"\_"))
-        return rf"{name}\left({', '.join(self.of(each) for each in arguments)}\right)", _ATOM
+        if len(arguments) == 1 and self.printed(arguments[0])[1] == _ATOM:
+            return f"{name} {self.of(arguments[0])}", _PRODUCT
+        return rf"{name}\left({', '.join(map(self.of, arguments))}\right)", _PRODUCT
+
+    def product(self, factors: list[Any]) -> tuple[str, int]:
+        last = self.printed(factors[-1])[1]
+        shown = [self.held(factor, _PRODUCT) for factor in factors[:-1]] + [self.held(factors[-1], _OPEN)]
+        powers = []
+        for text, alike in groupby(text for text in shown if text != "1"):
+            several = list(alike)
+            powers += (
+                several if "^" in text or text.startswith((r"\frac", r"\sum")) else [text + (f"^{len(several)}" if several[1:] else "")]
+            )
+        return " ".join(powers) or "1", _OPEN if last == _OPEN else _PRODUCT
+
+    def sum(self, value: Expression, mean: bool) -> tuple[str, int]:
+        over = [name for name in self.over(axis_of(value)) if name != "i" or _names(value.arguments[0]) & self.indexed]
+        inner = replace(self, index=_NEXT[self.index]) if "i" in over else self
+        run = ", ".join(inner.index if name == "i" else name for name in over)
+        sign = "\\sum" if not mean else r"\frac{1}{m} \sum" if over == ["i"] else r"\operatorname{mean}"
+        return f"{sign}{f'_{{{run}}}' if run else ''} {inner.held(value.arguments[0], _OPEN)}", _OPEN
+
+
+_NEXT = dict(pairwise(["", *"ijkl"]))  # deeper sums than these, nobody could read
+
+
+def _signed(value: Any) -> tuple[bool, Any]:
+    """Whether a minus stands in front, and what stands behind it."""
+    if isinstance(value, numbers.Real):
+        return value < 0, abs(value)
+    if isinstance(value, Expression) and value.function is np.negative:
+        negative, inner = _signed(value.arguments[0])
+        return not negative, inner
+    if isinstance(value, Expression) and value.function in (np.multiply, np.divide):
+        (left, a), (right, b) = map(_signed, value.arguments)
+        return left != right, Expression(value.function, (a, b))
+    return False, value
+
+
+def _factors(value: Any) -> list[Any]:
+    if isinstance(value, Expression) and value.function is np.multiply:
+        return [factor for part in value.arguments for factor in _factors(part)]
+    return [value]
+
+
+def _names(value: Any) -> set[str]:
+    """The names in an expression."""
+    if not isinstance(value, Expression):
+        return set()
+    return {value.name} if value.name is not None else {name for part in value.parts for name in _names(part)}

@@ -1,19 +1,14 @@
 """The known mistakes in the backward pass of a normalisation: one list, which ``--plant``, the blindness figures and the tests share.
 
-The backward pass is written in stages, as one derives it on paper, each stage a formula whose parameters name what it uses::
-
-    c = x - mu    q = c c    v = mean(q)    s = sqrt(v + eps)    r = 1 / s    x_hat = c r    y = gamma x_hat + beta
-
-A mistake is a stage written wrongly. The stages see x in the shape in which a slice extends along ``axes`` (see
-`minitensor.nn.norm.layout`), so they serve every layer of the family; what is no mistake in a layer, such as leaving out the path
-through the mean of RMSNorm, is not among the `known_faults` of that layer.
+A mistake is a line of the derivation (`Derivation.program`) written wrongly. The lines see x in the shape in which a slice extends along
+``axes`` (see `minitensor.nn.norm.layout`), so they serve every layer of the family; what is no mistake in a layer, such as leaving out the
+path through the mean of RMSNorm, is not among the `known_faults` of that layer.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
@@ -22,60 +17,38 @@ import numpy as np
 
 from ..norm import Norm, formulas, layout
 from ..norm.layout import Layout, Shape
+from .expression import Rule
+from .norms import instance_norm, rms_norm
+from .step import call
 
-Stage = Callable[..., Any]
-Stages = Mapping[str, Stage]
+Replaced = Mapping[str, Rule]
+
+PROGRAM, UNCENTRED_PROGRAM = ({**each.program, "dx": lambda x_bar: x_bar} for each in (instance_norm, rms_norm))
 Where = Callable[[Shape], Layout]
 
 
-def _per_slice(v: Any, axes: Shape) -> Any:
+def _sum(v: Any, axes: Shape) -> Any:
     return np.sum(v, axis=axes, keepdims=True)
-
-
-def _count(x: Any, axes: Iterable[int]) -> int:
-    return math.prod(x.shape[i] for i in axes)
 
 
 def _first_instance(v: Any, gamma: Any) -> Any:
     """The first of the instances that share a gamma; all of v where no two do."""
-    return v[:1] if v.ndim > gamma.ndim or gamma.shape[0] == 1 else v
-
-
-# A name ending in _bar is the adjoint of that node: d loss / d node.
-STAGES: Stages = {
-    "m": lambda x, axes: _count(x, axes),
-    "c": lambda x, axes, centred: formulas.centre(x, axes, centred),
-    "q": lambda c: c * c,
-    "v": lambda q, x, axes: _per_slice(q, axes) / _count(x, axes),  # not m: a mistake in counting is made in the backward pass
-    "s": lambda v, eps: np.sqrt(v + eps),
-    "r": lambda s: 1 / s,
-    "x_hat": lambda c, r: c * r,
-    "h": lambda g, gamma: g * gamma,
-    "r_bar": lambda h, c, axes: _per_slice(h * c, axes),
-    "s_bar": lambda r_bar, s: -r_bar / (s * s),
-    "v_bar": lambda s_bar, s: s_bar / (2 * s),
-    "q_bar": lambda v_bar, m: v_bar / m,
-    "c_bar": lambda h, r, c, q_bar: h * r + 2 * c * q_bar,
-    "mu_bar": lambda c_bar, axes, centred: -_per_slice(c_bar, axes) if centred else 0,
-    "dx": lambda c_bar, mu_bar, m: c_bar + mu_bar / m,
-    "dgamma": lambda g, x_hat: g * x_hat,  # to be summed over all that share one gamma, as dbeta
-    "dbeta": lambda g: g,
-}
+    return v[:1] if gamma.shape[0] == 1 else v
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A mistake: its name, one sentence on what was done, and the stages that are written wrongly."""
+    """A mistake: its name, one sentence on what was done, and the lines of the derivation's `program` that are written wrongly."""
 
     name: str
     sentence: str
-    stages: Stages = field(repr=False)
+    replaced: Replaced = field(repr=False)
 
     def backward(
         self, x: Any, gamma: Any, beta: Any, eps: float, dy: Any, *, where: Where = layout.per_instance, centred: bool = True
     ) -> tuple[Any, Any, Any]:
         """The backward pass with this mistake in it."""
-        return staged_backward(x, gamma, beta, eps, dy, self.stages, where=where, centred=centred)
+        return staged_backward(x, gamma, beta, eps, dy, self.replaced, where=where, centred=centred)
 
     def of(self, layer: Norm) -> Callable[..., tuple[Any, Any, Any]]:
         """The backward pass of this layer with this mistake in it."""
@@ -88,12 +61,15 @@ def staged_backward(
     beta: Any,
     eps: float,
     dy: Any,
-    replaced: Stages | None = None,
+    replaced: Replaced | None = None,
     *,
     where: Where = layout.per_instance,
     centred: bool = True,
 ) -> tuple[Any, Any, Any]:
-    """(dx, dgamma, dbeta) of y = gamma x_hat + beta, stage by stage; ``replaced`` holds stages written otherwise.
+    """(dx, dgamma, dbeta) of y = gamma x_hat + beta, line by line; ``replaced`` holds lines that are written otherwise.
+
+    The lines are those of the derivation's `program`. They may also read ``last``, ``batch``, ``with_batch`` and ``sharing``: the length
+    of the last axis of a slice and of the batch, and how many elements make a slice over the batch too, or share one gamma.
 
     Shapes: x and dy (N, C, S...), gamma and beta (C,), or what the layer whose `Norm.layout` is given as ``where`` takes. beta may be
     None, and dbeta is None then. Runs on everything the formulas run on, Tensors included.
@@ -104,32 +80,28 @@ def staged_backward(
     (array([[[ 0.24 , -0.329,  0.089]]]), array([1.]))
     """
     seen = where(x.shape)
-    known: dict[str, Any] = {
+    scale = seen.spread(gamma)
+    scale = scale.reshape((1,) * (len(seen.view) - scale.ndim) + scale.shape)
+    env: dict[str, Any] = {
         "x": seen.look(formulas.widen(x)),
-        "g": seen.look(formulas.widen(dy)),
-        "gamma": seen.spread(gamma),
-        "beta": 0 if beta is None else seen.spread(beta),
+        "y_bar": seen.look(formulas.widen(dy)),
+        "gamma": scale,
+        "beta": 0 if beta is None else seen.spread(beta).reshape(scale.shape),
         "eps": eps,
         "axes": seen.axes,
-        "centred": centred,
-        "shared": x.size // gamma.size,  # how many elements one gamma scales
+        "shared": tuple(i for i, n in enumerate(scale.shape) if n == 1),
+        "m": seen.m,
+        "last": seen.view[seen.axes[-1]],
+        "batch": x.shape[0],
+        "with_batch": math.prod(seen.view[i] for i in {0, *seen.axes}),
+        "sharing": x.size // gamma.size,
     }
-    for name, stage in {**STAGES, **(replaced or {})}.items():
-        known[name] = stage(*(known[read] for read in _reads(stage)))
-    dgamma, dbeta = (_onto(known["gamma"], known[name]).reshape(gamma.shape) for name in ("dgamma", "dbeta"))
-    return known["dx"].reshape(x.shape), dgamma, None if beta is None else dbeta
-
-
-@cache  # a signature takes longer to make than a stage to run
-def _reads(stage: Stage) -> tuple[str, ...]:
-    """The names of what a stage uses."""
-    return tuple(inspect.signature(stage).parameters)
-
-
-def _onto(parameter: Any, v: Any) -> Any:
-    """v summed over the axes along which the parameter was broadcast."""
-    lead = v.ndim - parameter.ndim
-    return np.sum(v, axis=(*range(lead), *(lead + i for i, n in enumerate(parameter.shape) if n == 1)), keepdims=True)
+    replaced = replaced or {}
+    env |= {name: call(rule, env) for name, rule in replaced.items() if name in env}
+    for name, rule in (PROGRAM if centred else UNCENTRED_PROGRAM).items():
+        env[name] = call(replaced.get(name, rule), env)
+    dbeta = None if beta is None else env["beta_bar"].reshape(gamma.shape)
+    return env["dx"].reshape(x.shape), env["gamma_bar"].reshape(gamma.shape), dbeta
 
 
 def known_faults(layer: Norm, shape: Shape) -> dict[str, Fault]:
@@ -158,88 +130,108 @@ def _wrong_in(where: Layout, centred: bool) -> tuple[str, ...]:
     x, g = rng.standard_normal((2, *where.view)) + 0.5
     gamma, beta = rng.uniform(0.5, 2, (2, *where.parameter))
 
-    def backward(replaced: Stages) -> Any:  # what is not centred is not shifted either: RMSNorm has no beta
+    def backward(replaced: Replaced) -> Any:  # what is not centred is not shifted either: RMSNorm has no beta
         parts = staged_backward(x, gamma, beta if centred else None, 0.1, g, replaced, where=lambda _: where, centred=centred)
         return np.concatenate([part.ravel() for part in parts if part is not None])
 
     right = backward({})
-    return tuple(name for name, fault in FAULTS.items() if not np.allclose(backward(fault.stages), right, rtol=1e-9, atol=1e-9))
+    return tuple(name for name, fault in FAULTS.items() if not np.allclose(backward(fault.replaced), right, rtol=1e-9, atol=1e-9))
 
 
-def _fault(name: str, sentence: str, **stages: Stage) -> Fault:
-    return Fault(name, sentence, stages)
+def _fault(name: str, sentence: str, **replaced: Rule) -> Fault:
+    return Fault(name, sentence, replaced)
 
 
 FAULTS: dict[str, Fault] = {
     fault.name: fault
     for fault in (
         # paths left out
-        _fault("no-mean-path", "the path through the mean is left out: x moves mu too", dx=lambda c_bar: c_bar),
-        _fault("no-variance-path", "the path through the variance is left out: x moves v too", c_bar=lambda h, r: h * r),
-        _fault("no-statistics-paths", "mean and variance are taken for constants, as in eval mode", dx=lambda h, r: h * r),
-        _fault("no-direct-path", "only the paths through the statistics are kept", c_bar=lambda c, q_bar: 2 * c * q_bar),
+        _fault("no-mean-path", "the path through the mean is left out: x moves mu too", x_bar=lambda c_to_x: c_to_x),
+        _fault("no-variance-path", "the path through the variance is left out: x moves v too", c_bar=lambda x_hat_to_c: x_hat_to_c),
+        _fault("no-statistics-paths", "mean and variance are taken for constants, as in eval mode", x_bar=lambda x_hat_to_c: x_hat_to_c),
+        _fault("no-direct-path", "only the paths through the statistics are kept", c_bar=lambda q_to_c: q_to_c),
         # sums and counts
-        _fault("mean-not-summed", "the sum over the slice is forgotten in d mu", mu_bar=lambda c_bar: -c_bar),
-        _fault("variance-not-summed", "the sum over the slice is forgotten in d r", r_bar=lambda h, c: h * c),
-        _fault("mean-without-1/m", "1/m is missing in the path through the mean", dx=lambda c_bar, mu_bar: c_bar + mu_bar),
-        _fault("mean-with-1/m-twice", "1/m stands twice in the path through the mean", dx=lambda c_bar, mu_bar, m: c_bar + mu_bar / m**2),
-        _fault("variance-without-1/m", "1/m is missing in the path through the variance", q_bar=lambda v_bar: v_bar),
-        _fault("variance-with-1/m-twice", "1/m stands twice in the path through the variance", q_bar=lambda v_bar, m: v_bar / m**2),
-        _fault("m-is-one-axis", "m counts the last axis only, not all that were reduced", m=lambda x, axes: x.shape[axes[-1]]),
-        _fault("m-counts-the-batch", "m counts the batch axis too, as BatchNorm does", m=lambda x, axes: _count(x, {0, *axes})),
-        _fault("unbiased", "the variance path divides by m - 1, the forward by m", q_bar=lambda v_bar, m: v_bar / (m - 1)),
+        _fault("mean-not-summed", "the sum over the slice is forgotten in d mu", c_to_mu=lambda c_bar: -c_bar),
+        _fault("variance-not-summed", "the sum over the slice is forgotten in d r", x_hat_to_r=lambda x_hat_bar, c: x_hat_bar * c),
+        _fault("mean-without-1/m", "1/m is missing in the path through the mean", mu_to_x=lambda mu_bar: mu_bar),
+        _fault("mean-with-1/m-twice", "1/m stands twice in the path through the mean", mu_to_x=lambda mu_bar, m: mu_bar / m**2),
+        _fault("variance-without-1/m", "1/m is missing in the path through the variance", v_to_q=lambda v_bar: v_bar),
+        _fault("variance-with-1/m-twice", "1/m stands twice in the path through the variance", v_to_q=lambda v_bar, m: v_bar / m**2),
+        _fault("m-is-one-axis", "m counts the last axis only, not all that were reduced", m=lambda last: last),
+        _fault("m-counts-the-batch", "m counts the batch axis too, as BatchNorm does", m=lambda with_batch: with_batch),
+        _fault("unbiased", "the variance path divides by m - 1, the forward by m", v_to_q=lambda v_bar, m: v_bar / (m - 1)),
         _fault(
             "unbiased-rstd",
             "r is made from the unbiased variance, the forward from the biased",
             s=lambda v, m, eps: np.sqrt(v * m / (m - 1) + eps),
         ),
         _fault(
-            "averaged-over-batch",
-            "dx is divided by the batch size, which the loss has done already",
-            dx=lambda x, c_bar, mu_bar, m: (c_bar + mu_bar / m) / x.shape[0],
+            "averaged-over-batch", "dx is divided by the batch size, which the loss has done already", dx=lambda x_bar, batch: x_bar / batch
         ),
         # factors, signs, powers
-        _fault("no-2", "the 2 of d(c c) = 2 c dc is missing", c_bar=lambda h, r, c, q_bar: h * r + c * q_bar),
-        _fault("no-half", "the 1/2 of d sqrt is missing", v_bar=lambda s_bar, s: s_bar / s),
-        _fault("variance-path-sign", "the sign of d(1/s) is lost", s_bar=lambda r_bar, s: r_bar / (s * s)),
-        _fault("mean-path-sign", "the sign of d(x - mu) / d mu is lost", mu_bar=lambda c_bar, axes: _per_slice(c_bar, axes)),
-        _fault("sign", "dx has the wrong sign", dx=lambda c_bar, mu_bar, m: -(c_bar + mu_bar / m)),
-        _fault("s-for-s-squared", "d(1/s) has s where s squared belongs", s_bar=lambda r_bar, s: -r_bar / s),
-        _fault("s-cubed", "d(1/s) has s cubed where s squared belongs", s_bar=lambda r_bar, s: -r_bar / (s * s * s)),
+        _fault("no-2", "the 2 of d(c c) = 2 c dc is missing", q_to_c=lambda q_bar, c: c * q_bar),
+        _fault("no-half", "the 1/2 of d sqrt is missing", s_to_v=lambda s_bar, s: s_bar / s),
+        _fault("variance-path-sign", "the sign of d(1/s) is lost", r_to_s=lambda r_bar, s: r_bar / (s * s)),
+        _fault(
+            "mean-path-sign", "the sign of d(x - mu) / d mu is lost", c_to_mu=lambda c_bar, axes: np.sum(c_bar, axis=axes, keepdims=True)
+        ),
+        _fault("sign", "dx has the wrong sign", dx=lambda x_bar: -x_bar),
+        _fault("s-for-s-squared", "d(1/s) has s where s squared belongs", r_to_s=lambda r_bar, s: -r_bar / s),
+        _fault("s-cubed", "d(1/s) has s cubed where s squared belongs", r_to_s=lambda r_bar, s: -r_bar / (s * s * s)),
         _fault("variance-for-deviation", "x - mu is divided by the variance, not by its root", r=lambda s: 1 / (s * s)),
         # eps
         _fault("eps-twice", "eps is added twice", s=lambda v, eps: np.sqrt(v + 2 * eps)),
         _fault("eps-forgotten", "eps is left out", s=lambda v: np.sqrt(v)),
         _fault("eps-outside-root", "eps stands outside the root", s=lambda v, eps: np.sqrt(v) + eps),
         # gamma
-        _fault("gamma-forgotten", "gamma is missing in dx", h=lambda g: g),
-        _fault("gamma-twice", "gamma is applied twice in dx", h=lambda g, gamma: g * gamma * gamma),
+        _fault("gamma-forgotten", "gamma is missing in dx", y_to_x_hat=lambda y_bar: y_bar),
+        _fault("gamma-twice", "gamma is applied twice in dx", y_to_x_hat=lambda y_bar, gamma: y_bar * gamma * gamma),
         # the wrong array
-        _fault("x-for-centred", "x stands where x - mu belongs in d r", r_bar=lambda h, x, axes: _per_slice(h * x, axes)),
-        _fault("x-hat-for-centred", "x_hat stands where x - mu belongs in d r", r_bar=lambda h, x_hat, axes: _per_slice(h * x_hat, axes)),
+        _fault(
+            "x-for-centred",
+            "x stands where x - mu belongs in d r",
+            x_hat_to_r=lambda x_hat_bar, x, axes: np.sum(x_hat_bar * x, axis=axes, keepdims=True),
+        ),
+        _fault(
+            "x-hat-for-centred",
+            "x_hat stands where x - mu belongs in d r",
+            x_hat_to_r=lambda x_hat_bar, x_hat, axes: np.sum(x_hat_bar * x_hat, axis=axes, keepdims=True),
+        ),
         _fault(
             "y-for-x-hat",
             "y was kept where x_hat is needed in d r",
-            r_bar=lambda h, x_hat, gamma, beta, s, axes: _per_slice(h * (gamma * x_hat + beta) * s, axes),
+            x_hat_to_r=lambda x_hat_bar, x_hat, gamma, beta, s, axes: np.sum(
+                x_hat_bar * (gamma * x_hat + beta) * s, axis=axes, keepdims=True
+            ),
         ),
         # dgamma and dbeta
-        _fault("dgamma-without-x-hat", "x_hat is missing in dgamma", dgamma=lambda g: g),
-        _fault("dgamma-of-centred", "dgamma uses x - mu, not x_hat", dgamma=lambda g, c: g * c),
-        _fault("dgamma-of-x", "dgamma uses x, not x_hat", dgamma=lambda g, x: g * x),
-        _fault("dgamma-of-y", "dgamma uses y, not x_hat", dgamma=lambda g, gamma, x_hat, beta: g * (gamma * x_hat + beta)),
-        _fault("dgamma-with-gamma", "dgamma is multiplied by gamma", dgamma=lambda g, gamma, x_hat: g * gamma * x_hat),
-        _fault("dgamma-averaged", "dgamma is a mean, not a sum", dgamma=lambda g, x_hat, shared: g * x_hat / shared),
-        _fault("dgamma-batch-mean", "dgamma is averaged over the batch", dgamma=lambda g, x_hat, x: g * x_hat / x.shape[0]),
+        _fault("dgamma-without-x-hat", "x_hat is missing in dgamma", y_to_gamma=lambda y_bar, shared: _sum(y_bar, shared)),
+        _fault("dgamma-of-centred", "dgamma uses x - mu, not x_hat", y_to_gamma=lambda y_bar, c, shared: _sum(y_bar * c, shared)),
+        _fault("dgamma-of-x", "dgamma uses x, not x_hat", y_to_gamma=lambda y_bar, x, shared: _sum(y_bar * x, shared)),
         _fault(
-            "dgamma-first-instance", "dgamma is not summed over the batch", dgamma=lambda g, x_hat, gamma: _first_instance(g * x_hat, gamma)
+            "dgamma-of-y",
+            "dgamma uses y, not x_hat",
+            y_to_gamma=lambda y_bar, gamma, x_hat, beta, shared: _sum(y_bar * (gamma * x_hat + beta), shared),
         ),
-        _fault("dbeta-averaged", "dbeta is a mean, not a sum", dbeta=lambda g, shared: g / shared),
-        _fault("dbeta-with-gamma", "dbeta is multiplied by gamma", dbeta=lambda h: h),
+        _fault(
+            "dgamma-with-gamma",
+            "dgamma is multiplied by gamma",
+            y_to_gamma=lambda y_bar, gamma, x_hat, shared: _sum(y_bar * gamma * x_hat, shared),
+        ),
+        _fault("dgamma-averaged", "dgamma is a mean, not a sum", gamma_bar=lambda y_to_gamma, sharing: y_to_gamma / sharing),
+        _fault("dgamma-batch-mean", "dgamma is averaged over the batch", gamma_bar=lambda y_to_gamma, batch: y_to_gamma / batch),
+        _fault(
+            "dgamma-first-instance",
+            "dgamma is not summed over the batch",
+            y_to_gamma=lambda y_bar, x_hat, gamma, shared: _sum(_first_instance(y_bar * x_hat, gamma), shared),
+        ),
+        _fault("dbeta-averaged", "dbeta is a mean, not a sum", beta_bar=lambda y_to_beta, sharing: y_to_beta / sharing),
+        _fault("dbeta-with-gamma", "dbeta is multiplied by gamma", y_to_beta=lambda y_bar, gamma, shared: _sum(y_bar * gamma, shared)),
         _fault(
             "dgamma-dbeta-swapped",
             "dgamma and dbeta are swapped",
-            dgamma=lambda g: g,
-            dbeta=lambda g, x_hat: g * x_hat,
+            y_to_gamma=lambda y_bar, shared: _sum(y_bar, shared),
+            y_to_beta=lambda y_bar, x_hat, shared: _sum(y_bar * x_hat, shared),
         ),
     )
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -58,6 +60,21 @@ def step(name: str, forward: Rule, note: str = "", /, **adjoints: Rule) -> Step:
 def call(rule: Rule, env: Mapping[str, Any]) -> Any:
     """The rule on what it reads."""
     return rule(*(env[name] for name in reads(rule)))
+
+
+def sum_of(names: Sequence[str]) -> Rule:
+    """The rule that adds these up.
+
+    >>> reads(sum_of(["a", "b"])), sum_of(["a", "b"])(1, 2)
+    (('a', 'b'), 3)
+    """
+
+    def total(*contributions: Any) -> Any:
+        return reduce(operator.add, contributions)
+
+    parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+    total.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return total
 
 
 def fitted(value: Any, like: Any, what: str) -> Any:

@@ -1,6 +1,5 @@
 """The list of known mistakes: the backward that they are put into is right, and each of them is wrong in its own way."""
 
-import inspect
 import re
 from itertools import combinations
 
@@ -10,10 +9,12 @@ from norm_table import BATCHED, EPS, ROWS, made, numbers
 
 from minitensor import Tensor, grad, nn
 from minitensor.nn.derivation import FAULTS, Fault, known_faults, staged_backward
-from minitensor.nn.derivation.faults import STAGES
+from minitensor.nn.derivation.expression import reads
+from minitensor.nn.derivation.faults import PROGRAM
 from minitensor.nn.norm import formulas
 
 NAMES = ("dx", "dgamma", "dbeta")
+COUNTS = ("m", "last", "batch", "with_batch", "sharing")
 
 # x_hat = c / s, so x_hat for c in d r divides by one s more: the same as s cubed for s squared
 SAME_MISTAKE = {("s-cubed", "x-hat-for-centred")}
@@ -116,24 +117,24 @@ def test_a_mistake_touches_what_its_name_says(name, touched, case):
     assert {part for part, one, other in zip(NAMES, found, right, strict=True) if distance(one, other) > 1e-3} == touched
 
 
-@pytest.mark.parametrize("stages", [STAGES, *(STAGES | fault.stages for fault in FAULTS.values())], ids=["right", *FAULTS])
-def test_a_stage_uses_only_what_stands_above_it(stages):
-    known = {"x", "g", "gamma", "beta", "eps", "axes", "centred", "shared"}
-    for name, stage in stages.items():
-        assert set(inspect.signature(stage).parameters) <= known, name
+@pytest.mark.parametrize("program", [PROGRAM, *(PROGRAM | fault.replaced for fault in FAULTS.values())], ids=["right", *FAULTS])
+def test_a_line_uses_only_what_stands_above_it(program):
+    known = {"x", "y_bar", "gamma", "beta", "eps", "axes", "shared", *COUNTS}
+    for name, rule in program.items():
+        assert set(reads(rule)) <= known, name
         known.add(name)
-    assert known >= set(NAMES)
+    assert known >= {"dx", "gamma_bar", "beta_bar"}
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_a_mistake_has_a_name_a_sentence_and_a_stage(fault):
+def test_a_mistake_has_a_name_a_sentence_and_a_line(fault):
     assert FAULTS[fault.name] is fault
     assert re.fullmatch(r"[a-z0-9/]+(-[a-z0-9/]+)*", fault.name)
     assert fault.sentence.strip() == fault.sentence
     assert "\n" not in fault.sentence
     assert 10 < len(fault.sentence) < 100
-    assert fault.stages
-    assert set(fault.stages) <= set(STAGES)  # another name would be a stage that nothing reads
+    assert fault.replaced
+    assert set(fault.replaced) <= {*PROGRAM, "m"}  # another name would be a line that nothing reads
 
 
 def test_sentences_are_not_repeated():

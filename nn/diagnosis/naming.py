@@ -1,0 +1,241 @@
+"""From the learner's numbers to names: which mistakes, known or not, compute them on every probe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+
+from ..derivation.faults import FAULTS, Fault
+from .edits import Edit
+from .probes import probes
+from .program import Program, environment, evaluate
+from .search import Edits, Space
+from .writings import COUNTED, writings
+
+Array = Any
+Gradients = Mapping[str, Array]  # those that the learner returned, of "dx", "dgamma", "dbeta"
+
+Found = tuple[str, Edits, tuple[str, ...]]  # a writing, slips in it, and the outputs that they explain
+
+MOST = 3  # names of one mistake that are told, where several compute the same
+TRIED = 200  # candidates per search; those that agree on the small probe by chance are few
+LINES = {"dx": "dx", "dgamma": "gamma_bar", "dbeta": "beta_bar", "y": "y"}
+LIKE = {"dx": "x", "dgamma": "gamma", "dbeta": "beta", "y": "x"}  # the leaf whose shape an output has
+FORWARD = ("m", "mu", "c", "q", "v", "s", "r", "x_hat")
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """What was done, in one sentence; what it is in (``where``: an edge, or a line); and which of the gradients it explains."""
+
+    sentence: str
+    where: str
+    path: str
+    explains: tuple[str, ...]
+    known_as: str = ""
+
+
+class Data:
+    """The probes, what is right on them, and what the learner's function gave; ``precision`` is how equal the same numbers are."""
+
+    def __init__(self, layer: str, seed: int, given: Sequence[Gradients], precision: float = 1e-7) -> None:
+        self.layer, self.seed, self.given, self.precision = layer, seed, given, precision
+        self.outputs = [name for name in LINES if all(name in each for each in given)]
+        self.wrong = [name for name in self.outputs if not self.agrees(name, [env[LINES[name]] for env in _bases(layer, "chain", seed)])]
+
+    def agrees(self, output: str, found: Iterable[Array]) -> bool:
+        """Whether these are the learner's numbers, on every probe."""
+        return all(
+            self.close(np.asarray(value).reshape(given[output].shape), given[output])
+            for value, given in zip(found, self.given, strict=True)
+        )
+
+    def close(self, value: Array, given: Array) -> bool:
+        """Whether these are the same numbers; nan and inf where the other has them."""
+        if value.shape != given.shape:
+            return False
+        largest = np.max(np.abs(given), initial=0, where=np.isfinite(given))
+        return bool(np.allclose(value, given, rtol=0, atol=self.precision * largest, equal_nan=True))
+
+    def target(self, output: str) -> Array:
+        """The learner's numbers on the small probe, in the shape of the program's line."""
+        like = _bases(self.layer, "chain", self.seed)[0][LIKE[output]]
+        return self.given[0][output].reshape(like.shape[1:])
+
+    def explaining(self, output: str, writing: str, found: Iterable[Edits]) -> Iterator[Found]:
+        """Those that explain this output on every probe, and what else they explain."""
+        for edits in islice(found, TRIED):
+            explained = self.explained(writing, edits)
+            if output in explained:
+                yield writing, edits, explained
+
+    def explained(self, writing: str, edits: Edits) -> tuple[str, ...]:
+        """The outputs that the program with these edits computes as the learner's function does, on every probe."""
+        program, changed = _program(self.layer, writing), {edit.name: edit.new for edit in edits}
+        left = list(self.outputs)
+        for base, given in zip(_bases(self.layer, writing, self.seed), self.given, strict=True):
+            env = base
+            for line in sorted(changed, key=program.lines.index):
+                env = program.after(line, evaluate(changed[line], env, {}), env)
+            left = [name for name in left if self.close(_in_shape(env, name, given[name].shape), given[name])]
+            if not left:
+                break
+        return tuple(left)
+
+
+def _in_shape(env: Mapping[str, Any], output: str, shape: tuple[int, ...]) -> Array:
+    """What a program gives for this output, as an array of the learner's shape; as it is, where it has too many elements for that."""
+    like = env[LIKE[output]]
+    value = np.asarray(env[LINES[output]])
+    if np.broadcast_shapes(value.shape, like.shape) != like.shape:
+        return value
+    return np.broadcast_to(value, like.shape).reshape(shape)
+
+
+@cache
+def _program(layer: str, writing: str) -> Program:
+    return Program(writings(layer)[writing])
+
+
+@cache
+def _bases(layer: str, writing: str, seed: int) -> list[dict[str, Any]]:
+    """The right program on every probe."""
+    return [_program(layer, writing).run(environment(probe)) for probe in probes(layer, seed)]
+
+
+@cache
+def _space(writing: str, layer: str, seed: int) -> Space:
+    return Space(_program(layer, writing), environment(probes(layer, seed)[0]), _shared(layer, seed))
+
+
+@cache
+def _shared(layer: str, seed: int) -> dict[Any, Any]:
+    return {}
+
+
+@np.errstate(all="ignore")
+def names(data: Data) -> list[list[Mistake]]:
+    """The mistakes that were made, each with the names that fit it equally; [] where not all that is wrong can be named."""
+    if found := _known(data):
+        return found
+    alone = {name: list(islice(_singles(data, name), 12)) for name in data.wrong}
+    return _combined(data, alone) or _combined(data, _two_slips(data, alone))
+
+
+def _known(data: Data) -> list[list[Mistake]]:
+    """The known mistakes: those that explain everything by themselves."""
+    found = [
+        fault for fault in FAULTS.values() if "y" not in data.outputs and all(_is_fault(data, fault, i) for i in range(len(data.given)))
+    ]
+    if not found:
+        return []
+    return [
+        [Mistake(fault.sentence, _place(line := next(iter(fault.replaced))), _path(line), tuple(data.wrong), fault.name) for fault in found]
+    ]
+
+
+def _is_fault(data: Data, fault: Fault, i: int) -> bool:
+    probe, given = probes(data.layer, data.seed)[i], data.given[i]
+    made = fault.backward(probe.x, probe.gamma, probe.beta, probe.eps, probe.dy, where=lambda shape: probe.layout)
+    return all(data.close(value, given[name]) for name, value in zip(LINES, made, strict=False) if name in data.outputs)
+
+
+def _lines(data: Data, writing: str, output: str) -> list[str]:
+    """The lines of a writing in which something can go wrong: not those that only give a name, nor y where it is not asked for."""
+    return [name for name, formulas in writings(data.layer)[writing].items() if formulas[0].name is None and (name != "y" or output == "y")]
+
+
+def _singles(data: Data, output: str) -> Iterator[Found]:
+    """All slips that explain this output by themselves."""
+    for writing in writings(data.layer):
+        found = _space(writing, data.layer, data.seed).singles(
+            LINES[output], data.target(output), _lines(data, writing, output), data.precision
+        )
+        yield from data.explaining(output, writing, found)
+
+
+def _pairs(data: Data, output: str, lines: Callable[[str], bool], firsts: Sequence[Edit] | None = None) -> Iterator[Found]:
+    """All pairs of slips that explain this output, in these lines."""
+    for writing in writings(data.layer):
+        if writing.endswith(COUNTED):
+            chosen = [line for line in _lines(data, writing, output) if lines(line)]
+            found = _space(writing, data.layer, data.seed).pairs(LINES[output], data.target(output), chosen, firsts, data.precision)
+            yield from data.explaining(output, writing, found)
+
+
+def _two_slips(data: Data, alone: Mapping[str, list[Found]]) -> dict[str, list[Found]]:
+    """Two slips in what one does not explain. What goes wrong in the forward shows in dgamma, so it is looked for there first."""
+    found = dict(alone)
+    for name in reversed(data.wrong):
+        if found[name]:
+            continue
+        if name != "dx" or "dgamma" not in data.outputs:
+            found[name] = list(islice(_pairs(data, name, lambda line: True), 4))
+            continue
+        single = (edits[0] for _, edits, _ in found.get("dgamma", ()) if len(edits) == 1 and edits[0].name in FORWARD)
+        firsts = list({(edit.name, str(edit.new)): edit for edit in single}.values())
+        found[name] = list(islice(_pairs(data, name, lambda line: True, firsts), 4)) if firsts else []
+        found[name] = found[name] or list(islice(_pairs(data, name, lambda line: line not in FORWARD), 4))
+    return found
+
+
+def _combined(data: Data, per_output: Mapping[str, list[tuple[str, Edits, tuple[str, ...]]]]) -> list[list[Mistake]]:
+    together = [each for each in chain.from_iterable(per_output.values()) if set(data.outputs) == set(each[2])]
+    if together:
+        return _told(together, tuple(data.wrong))
+    if all(per_output.values()):
+        return [told for name, found in per_output.items() for told in _told(found, (name,))]
+    return []
+
+
+def _told(found: Sequence[tuple[str, Edits, tuple[str, ...]]], explains: tuple[str, ...]) -> list[list[Mistake]]:
+    """Of all that fits, the simplest, told as lists of alternatives, one list per slip."""
+    ranked = sorted(found, key=lambda each: sum(_cost(edit) for edit in each[1]))
+    lists = [[Mistake(edit.sentence, _place(edit.name), _path(edit.name), explains) for edit in edits] for _, edits, _ in ranked]
+    first = lists[0]
+    alternatives = [other for other in lists[1:] if len(other) == len(first)]
+    return [
+        list({m.sentence: m for m in (mistake, *(other[i] for other in alternatives))}.values())[:MOST] for i, mistake in enumerate(first)
+    ]
+
+
+def _cost(edit: Edit) -> float:
+    """How far a slip is from what people do: a sign or a factor that is missing comes before an odd name."""
+    words = ("missing", "sign", "too many", " for ", "over other axes")
+    return next((i for i, word in enumerate(words) if word in edit.what), len(words)) + len(str(edit.new)) / 1000
+
+
+def _place(line: str) -> str:
+    """An edge, or what the line is called."""
+    step, to, parent = line.partition("_to_")
+    return f"{step} -> {parent}" if to else line
+
+
+PATHS = {
+    "the forward that the backward computes again": FORWARD,
+    "the direct path": ("x_hat_to_c", "direct", "x_hat_bar", "y_to_x_hat"),
+    "the path through the variance": (
+        "x_hat_to_r",
+        "r_to_s",
+        "s_to_v",
+        "v_to_q",
+        "q_to_c",
+        "v_bar",
+        "through_v",
+        "sum_h_x_hat",
+        "mean_h_x_hat",
+    ),
+    "the path through the mean": ("c_to_mu", "mu_to_x", "direct_mu_bar", "variance_mu_bar", "mu_bar", "through_mu", "sum_h", "mean_h"),
+    "the gradient of gamma": ("y_to_gamma", "gamma_bar"),
+    "the gradient of beta": ("y_to_beta", "beta_bar"),
+    "the count m": ("m",),
+}
+
+
+def _path(line: str) -> str:
+    return next((path for path, lines in PATHS.items() if line in lines), "where the paths are added up")
