@@ -37,6 +37,8 @@ from .activation import (
 )
 from .comparison import Comparison, compare_backward
 from .containers import ModuleDict, ModuleList, Sequential
+from .derivation import Derivation
+from .diagnosis import Diagnosis, diagnose
 from .linear import Linear
 from .loss import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, KLDivLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss
 from .module import Module
@@ -74,6 +76,8 @@ __all__ = [
     "BatchNorm3d",
     "Comparison",
     "CrossEntropyLoss",
+    "Derivation",
+    "Diagnosis",
     "GroupNorm",
     "Hardshrink",
     "Hardsigmoid",
@@ -120,6 +124,7 @@ __all__ = [
     "Threshold",
     "UninitializedParameter",
     "compare_backward",
+    "diagnose",
     "functional",
     "init",
     "load",

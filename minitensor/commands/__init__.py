@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from minitensor import __version__, errors
-from minitensor.commands import compare
+from minitensor.commands import compare, derive, diagnose
 from minitensor.commands.inputs import BadInput
 
 
@@ -27,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal's encoding lacks
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    compare.add_to(commands)
+    for command in (compare, derive, diagnose):
+        command.add_to(commands)
     options = parser.parse_args(arguments)
     try:
         status: int = options.run(options)

@@ -38,6 +38,7 @@ class Slip:
     what: str
     fillers: tuple[str, ...] | tuple[float, ...] = ()
     odd: bool = False  # rarely made, and so not looked for together with another slip
+    across: bool = False  # mixes slices
 
     def edit(self, name: str, old: Expression, i: int) -> Edit:
         """The slip with its i-th filler, in this line."""
@@ -84,6 +85,7 @@ def _inside(formula: Any, scope: Sequence[str], axes: Sequence[Any]) -> Iterator
         return
     if formula.name is not None:
         yield Slip(HOLE_NAME, f"{HOLE} for {formula}", tuple(name for name in scope if name != formula.name))
+        yield Slip(-formula, f"the sign of {formula} is wrong")
         return
     yield from _here(formula, axes)
     for i, part in enumerate(formula.arguments):
@@ -118,4 +120,4 @@ def _here(formula: Expression, axes: Sequence[Any]) -> Iterator[Slip]:
         yield Slip(Expression(other, arguments, formula.params), f"a {other.__name__} for a {function.__name__}")
         yield Slip(arguments[0], f"the {function.__name__} is missing")
         for axis in axes:
-            yield Slip(Expression(function, arguments, {**formula.params, "axis": axis}), f"the {function.__name__} runs over other axes")
+            yield Slip(Expression(function, arguments, {**formula.params, "axis": axis}), f"the {function.__name__} runs over other axes", across=True)

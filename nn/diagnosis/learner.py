@@ -19,7 +19,7 @@ from minitensor import Tensor, grad
 from minitensor.autograd import Function
 from minitensor.errors import describe
 
-from .probes import LAYERS, Probe
+from .probes import LAYERS, Probe, probes
 
 Array = Any
 Shape = tuple[int, ...]
@@ -103,20 +103,34 @@ class Learner:
             raise TypeError(f"forward must be a function, got {describe(forward)}")
         self._out = out or _Nowhere()
         self._spread: bool | None = None  # whether gamma and beta are wanted as (1, C, 1, 1), once that is known
-        self._refused = ""
+        self.layer, self._refused = layer, ""
         self.style = self.called = ""
         try:
             self._understand(backward, forward, (*_NAMES,) if layer == "group_norm" else (*_NAMES,)[:-1])
-        except _Problem as problem:
+        except Problem as problem:
             self._refused = problem.sentence
 
     def outcome(self, probe: Probe) -> Outcome:
         """What comes of calling the learner's code on copies of the probe's arrays; never raises what that code raises."""
         if self._refused:
             return Outcome(problem=self._refused, kind="signature")
-        if self._spread is None and probe.x.ndim > 2:
-            self._spread = self._wants_spread(probe)
-        return self._attempt(probe, bool(self._spread))
+        return self._attempt(probe, self._spreads(probe))
+
+    def results(self, probe: Probe) -> dict[str, Any]:
+        """What the learner's code returns, by name and as it is, on copies of arrays that may hold other numbers than floats.
+
+        Raises `Problem`, whose cause is the error that the code raised, if it did.
+        """
+        if self._refused:
+            raise Problem("signature", self._refused)
+        spread = self._spreads(probes(self.layer)[0])
+        with self._aside():
+            return _parts(self._backward, self._run(_values(probe, spread))[0])
+
+    def _spreads(self, probe: Probe) -> bool:
+        if self._spread is None:
+            self._spread = probe.x.ndim > 2 and self._wants_spread(probe)
+        return self._spread
 
     def _understand(self, backward: Any, forward: Any, roles: Sequence[str]) -> None:
         of_forward = [role for role in roles if role != "dy"]
@@ -124,13 +138,13 @@ class Learner:
         self._forward = None if forward is None else _Call(forward, of_forward, getattr(forward, "__name__", "forward"))
         if isinstance(backward, type):
             if not issubclass(backward, Function):
-                raise _Problem("signature", f"{name} is a class, but none derived from minitensor.autograd.Function")
+                raise Problem("signature", f"{name} is a class, but none derived from minitensor.autograd.Function")
             self.style, self._run = "Function", self._as_function
             self._backward = _Call(backward.apply, of_forward, f"{name}.apply", partial(backward.forward, None))
         elif _takes_cache(_parameters(backward, roles)):
             self.style, self._run = "cache", self._with_cache
             if forward is None:
-                raise _Problem("signature", f"{name}(dout, cache) needs the forward that makes its cache: give forward as well")
+                raise Problem("signature", f"{name}(dout, cache) needs the forward that makes its cache: give forward as well")
             self._backward = _Call(backward, ("dy", "cache"), name)
         else:
             self.style, self._run = "plain", self._plainly
@@ -147,18 +161,15 @@ class Learner:
         return went_well == [False, True] or ("broadcast" in flat.problem and "broadcast" not in spread.problem)
 
     def _attempt(self, probe: Probe, spread: bool) -> Outcome:
-        shape = (1, len(probe.gamma), *(1,) * (probe.x.ndim - 2)) if spread else probe.gamma.shape
-        given = {"x": probe.x, "gamma": probe.gamma.reshape(shape), "beta": probe.beta.reshape(shape), "dy": probe.dy}
-        copies = {name: array.copy() for name, array in given.items()}
-        values = copies | {"eps": probe.eps, "groups": probe.groups, "param": _settings(probe)}
+        values, before = (_values(probe, spread) for _ in range(2))
         with self._aside() as warned:
             try:
                 result, y = self._run(values)
                 found = Outcome(**_read(self._backward, result, probe), y=None if y is None else _numbers("y", y))
-            except _Problem as problem:
+            except Problem as problem:
                 found = Outcome(problem=problem.sentence, kind=problem.kind)
         told = tuple(dict.fromkeys(f"{each.category.__name__}: {each.message}" for each in warned))
-        mutated = tuple(name for name in _ARRAYS if not np.array_equal(copies[name], given[name]))
+        mutated = tuple(name for name in _ARRAYS if not np.array_equal(values[name], before[name]))
         if mutated and not found.problem:
             sentence = f"the code wrote into the caller's {' and '.join(mutated)}: work on a copy, and write a = a - b instead of a -= b"
             found = replace(found, problem=sentence, kind="changed its input")
@@ -173,7 +184,7 @@ class Learner:
         assert self._forward is not None, "see _understand"
         made = self._forward(values)
         if not isinstance(made, (tuple, list)) or len(made) != 2:
-            raise _Problem("returned", f"{self._forward.name} must return (out, cache), got {_listed(made)}")
+            raise Problem("returned", f"{self._forward.name} must return (out, cache), got {_listed(made)}")
         y, cache = made
         return self._backward(values | {"cache": cache}), y
 
@@ -182,7 +193,7 @@ class Learner:
         tensors = {role: Tensor(values[role], requires_grad=True) for role in taken}
         y = self._backward(values | tensors)
         if not isinstance(y, Tensor):
-            raise _Problem("returned", f"{self._backward.name} must return one Tensor, got {_listed(y)}")
+            raise Problem("returned", f"{self._backward.name} must return one Tensor, got {_listed(y)}")
         found = _guarded(self._backward.name, grad, y, [*tensors.values()], Tensor(values["dy"]), allow_unused=True)
         return {"d" + role: gradient for role, gradient in zip(taken, found, strict=True)}, y
 
@@ -226,7 +237,7 @@ def _line_of(error: BaseException) -> str:
     return lines[-1] if lines else ""
 
 
-class _Problem(Exception):
+class Problem(Exception):
     """What stands in the way of an outcome."""
 
     def __init__(self, kind: str, sentence: str) -> None:
@@ -251,7 +262,7 @@ class _Call:
             missing = [role for role in missing if role != "eps"]  # the dict holds it
         if missing:
             own = ", ".join(str(parameter) for parameter in self.parameters)
-            raise _Problem(
+            raise Problem(
                 "signature",
                 f"{name}({own}): none of its parameters is known to be {' or '.join(missing)}; call them {', '.join(roles)}",
             )
@@ -273,12 +284,12 @@ class _Call:
 
 
 def _guarded(name: str, function: Callable[..., Any], *values: Any, **named: Any) -> Any:
-    """The call, with whatever the learner's code raises as a `_Problem`; not KeyboardInterrupt, which the person at the keys raises."""
+    """The call, with whatever the learner's code raises as a `Problem`; not KeyboardInterrupt, which the person at the keys raises."""
     try:
         return function(*values, **named)
     except (Exception, SystemExit) as error:
         verb = next((verb for kind, verb in _VERBS.items() if isinstance(error, kind)), "raised an error")
-        raise _Problem("raised", f"{name} {verb}: {raised(error)}") from error
+        raise Problem("raised", f"{name} {verb}: {raised(error)}") from error
 
 
 def _parameters(function: Callable[..., Any], roles: Sequence[str]) -> list[inspect.Parameter]:
@@ -337,6 +348,14 @@ def _cache_takes(parameters: Sequence[inspect.Parameter]) -> dict[str, str]:
     return {first: "cache", second: "dy"} if swapped else {first: "dy", second: "cache"}
 
 
+def _values(probe: Probe, spread: bool) -> dict[str, Any]:
+    """What each role takes: copies of the arrays, with gamma and beta as (1, C, 1, 1) where they are to be ``spread``."""
+    shape = (1, len(probe.gamma), *(1,) * (probe.x.ndim - 2)) if spread else probe.gamma.shape
+    arrays = {name: getattr(probe, name).copy() for name in _ARRAYS}
+    arrays |= {name: arrays[name].reshape(shape) for name in ("gamma", "beta")}
+    return arrays | {"eps": probe.eps, "groups": probe.groups, "param": _settings(probe)}
+
+
 def _settings(probe: Probe) -> dict[str, Any]:
     """The dict that some courses pass in the place of eps, with the running statistics of a layer that has seen nothing yet."""
     running = {"running_mean": np.zeros(probe.gamma.shape), "running_var": np.ones(probe.gamma.shape)}
@@ -358,7 +377,7 @@ def _parts(call: _Call, result: Any) -> dict[str, Any]:
     adjoints = _parts(call, gradients.pop()) if gradients and isinstance(gradients[-1], Mapping) else {}
     counts = (1, 3) if "beta" in call.takes.values() or "cache" in call.takes.values() else (1, 2, 3)
     if len(gradients) not in counts:
-        raise _Problem("returned", f"{call.name} must return (dx, dgamma, dbeta), or dx alone, got {_listed(result)}")
+        raise Problem("returned", f"{call.name} must return (dx, dgamma, dbeta), or dx alone, got {_listed(result)}")
     return {**adjoints, **dict(zip(GRADIENTS, gradients, strict=False))}
 
 
@@ -367,7 +386,7 @@ def _read(call: _Call, result: Any, probe: Probe) -> dict[str, Any]:
     parts = _parts(call, result)
     if parts.get("dx") is None:
         got = f"a dict of {', '.join(parts) or 'nothing'}" if isinstance(result, Mapping) else _listed(result)
-        raise _Problem("returned", f"{call.name} returned no dx, got {got}")
+        raise Problem("returned", f"{call.name} returned no dx, got {got}")
     found = {name: _numbers(name, value) for name, value in parts.items() if value is not None}
     gradients = {name: found.pop(name) for name in GRADIENTS if name in found}
     shapes = {name: array.shape for name, array in gradients.items()}
@@ -389,6 +408,6 @@ def _numbers(name: str, value: Any) -> Array:
         if array.dtype.kind in "fiub":
             return array.astype(np.float64)
     except Exception as error:  # numbers of unequal lists, of a GPU, of a class of the learner's, or too many for the memory
-        raise _Problem("returned", f"{name} must be an array of real numbers, got {describe(value)}: {raised(error)}") from error
+        raise Problem("returned", f"{name} must be an array of real numbers, got {describe(value)}: {raised(error)}") from error
     got = describe(value) if isinstance(value, (np.ndarray, Tensor)) else f"{type(value).__name__} {value!r:.50}"
-    raise _Problem("returned", f"{name} must be an array of real numbers, got {got}")
+    raise Problem("returned", f"{name} must be an array of real numbers, got {got}")

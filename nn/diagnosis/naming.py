@@ -23,6 +23,7 @@ Gradients = Mapping[str, Array]  # those that the learner returned, of "dx", "dg
 Found = tuple[str, Edits, tuple[str, ...]]  # a writing, slips in it, and the outputs that they explain
 
 MOST = 3  # names of one mistake that are told, where several compute the same
+SMALL, DISTINCT = 0, 1  # the probes for pairs of slips, and for single ones
 TRIED = 200  # candidates per search; those that agree on the small probe by chance are few
 LINES = {"dx": "dx", "dgamma": "gamma_bar", "dbeta": "beta_bar", "y": "y"}
 LIKE = {"dx": "x", "dgamma": "gamma", "dbeta": "beta", "y": "x"}  # the leaf whose shape an output has
@@ -45,6 +46,7 @@ class Data:
 
     def __init__(self, layer: str, seed: int, given: Sequence[Gradients], precision: float = 1e-7) -> None:
         self.layer, self.seed, self.given, self.precision = layer, seed, given, precision
+        self.probes = probes(layer, seed)
         self.outputs = [name for name in LINES if all(name in each for each in given)]
         self.wrong = [name for name in self.outputs if not self.agrees(name, [env[LINES[name]] for env in _bases(layer, "chain", seed)])]
 
@@ -62,10 +64,10 @@ class Data:
         largest = np.max(np.abs(given), initial=0, where=np.isfinite(given))
         return bool(np.allclose(value, given, rtol=0, atol=self.precision * largest, equal_nan=True))
 
-    def target(self, output: str) -> Array:
-        """The learner's numbers on the small probe, in the shape of the program's line."""
-        like = _bases(self.layer, "chain", self.seed)[0][LIKE[output]]
-        return self.given[0][output].reshape(like.shape[1:])
+    def target(self, output: str, number: int) -> Array:
+        """The learner's numbers on the probe of this number, in the shape of the program's line."""
+        like = _bases(self.layer, "chain", self.seed)[number][LIKE[output]]
+        return self.given[number][output].reshape(like.shape[1:])
 
     def explaining(self, output: str, writing: str, found: Iterable[Edits]) -> Iterator[Found]:
         """Those that explain this output on every probe, and what else they explain."""
@@ -109,12 +111,20 @@ def _bases(layer: str, writing: str, seed: int) -> list[dict[str, Any]]:
 
 
 @cache
-def _space(writing: str, layer: str, seed: int) -> Space:
-    return Space(_program(layer, writing), environment(probes(layer, seed)[0]), _shared(layer, seed))
+def right_results(layer: str, seed: int) -> list[dict[str, Array]]:
+    """The right dx, dgamma, dbeta and y on every probe."""
+    bases = zip(probes(layer, seed), _bases(layer, "chain", seed), strict=True)
+    return [{name: env[line].reshape(getattr(probe, LIKE[name]).shape) for name, line in LINES.items()} for probe, env in bases]
 
 
 @cache
-def _shared(layer: str, seed: int) -> dict[Any, Any]:
+def space_of(writing: str, layer: str, seed: int, number: int) -> Space:
+    """The programs around a right one, on the probe of this number."""
+    return Space(_program(layer, writing), environment(probes(layer, seed)[number]), _shared(layer, seed, number))
+
+
+@cache
+def _shared(layer: str, seed: int, number: int) -> dict[Any, Any]:
     return {}
 
 
@@ -135,12 +145,12 @@ def _known(data: Data) -> list[list[Mistake]]:
     if not found:
         return []
     return [
-        [Mistake(fault.sentence, _place(line := next(iter(fault.replaced))), _path(line), tuple(data.wrong), fault.name) for fault in found]
+        [Mistake(fault.sentence, place(line := next(iter(fault.replaced))), _path(line), tuple(data.wrong), fault.name) for fault in found]
     ]
 
 
 def _is_fault(data: Data, fault: Fault, i: int) -> bool:
-    probe, given = probes(data.layer, data.seed)[i], data.given[i]
+    probe, given = data.probes[i], data.given[i]
     made = fault.backward(probe.x, probe.gamma, probe.beta, probe.eps, probe.dy, where=lambda shape: probe.layout)
     return all(data.close(value, given[name]) for name, value in zip(LINES, made, strict=False) if name in data.outputs)
 
@@ -153,19 +163,18 @@ def _lines(data: Data, writing: str, output: str) -> list[str]:
 def _singles(data: Data, output: str) -> Iterator[Found]:
     """All slips that explain this output by themselves."""
     for writing in writings(data.layer):
-        found = _space(writing, data.layer, data.seed).singles(
-            LINES[output], data.target(output), _lines(data, writing, output), data.precision
-        )
+        space = space_of(writing, data.layer, data.seed, DISTINCT)
+        found = space.singles(LINES[output], data.target(output, DISTINCT), _lines(data, writing, output), data.precision)
         yield from data.explaining(output, writing, found)
 
 
-def _pairs(data: Data, output: str, lines: Callable[[str], bool], firsts: Sequence[Edit] | None = None) -> Iterator[Found]:
-    """All pairs of slips that explain this output, in these lines."""
+def _pairs(data: Data, output: str, firsts: Sequence[Edit] | None = None, forward: bool = True) -> Iterator[Found]:
+    """All pairs of slips that explain this output: any, or after one of ``firsts``, or none of them in the ``forward``."""
     for writing in writings(data.layer):
-        if writing.endswith(COUNTED):
-            chosen = [line for line in _lines(data, writing, output) if lines(line)]
-            found = _space(writing, data.layer, data.seed).pairs(LINES[output], data.target(output), chosen, firsts, data.precision)
-            yield from data.explaining(output, writing, found)
+        if writing.endswith(COUNTED) == forward:  # where the forward takes means by itself, a wrong m spoils the backward alone
+            chosen = [line for line in _lines(data, writing, output) if forward or line not in FORWARD[1:]]
+            space = space_of(writing, data.layer, data.seed, SMALL)
+            yield from data.explaining(output, writing, space.pairs(LINES[output], data.target(output, SMALL), chosen, firsts, data.precision))
 
 
 def _two_slips(data: Data, alone: Mapping[str, list[Found]]) -> dict[str, list[Found]]:
@@ -175,12 +184,12 @@ def _two_slips(data: Data, alone: Mapping[str, list[Found]]) -> dict[str, list[F
         if found[name]:
             continue
         if name != "dx" or "dgamma" not in data.outputs:
-            found[name] = list(islice(_pairs(data, name, lambda line: True), 4))
+            found[name] = list(islice(_pairs(data, name), 4))
             continue
         single = (edits[0] for _, edits, _ in found.get("dgamma", ()) if len(edits) == 1 and edits[0].name in FORWARD)
         firsts = list({(edit.name, str(edit.new)): edit for edit in single}.values())
-        found[name] = list(islice(_pairs(data, name, lambda line: True, firsts), 4)) if firsts else []
-        found[name] = found[name] or list(islice(_pairs(data, name, lambda line: line not in FORWARD), 4))
+        found[name] = list(islice(_pairs(data, name, firsts), 4)) if firsts else []
+        found[name] = found[name] or list(islice(_pairs(data, name, forward=False), 4))
     return found
 
 
@@ -196,7 +205,7 @@ def _combined(data: Data, per_output: Mapping[str, list[tuple[str, Edits, tuple[
 def _told(found: Sequence[tuple[str, Edits, tuple[str, ...]]], explains: tuple[str, ...]) -> list[list[Mistake]]:
     """Of all that fits, the simplest, told as lists of alternatives, one list per slip."""
     ranked = sorted(found, key=lambda each: sum(_cost(edit) for edit in each[1]))
-    lists = [[Mistake(edit.sentence, _place(edit.name), _path(edit.name), explains) for edit in edits] for _, edits, _ in ranked]
+    lists = [[Mistake(edit.sentence, place(edit.name), _path(edit.name), explains) for edit in edits] for _, edits, _ in ranked]
     first = lists[0]
     alternatives = [other for other in lists[1:] if len(other) == len(first)]
     return [
@@ -210,12 +219,13 @@ def _cost(edit: Edit) -> float:
     return next((i for i, word in enumerate(words) if word in edit.what), len(words)) + len(str(edit.new)) / 1000
 
 
-def _place(line: str) -> str:
+def place(line: str) -> str:
     """An edge, or what the line is called."""
     step, to, parent = line.partition("_to_")
     return f"{step} -> {parent}" if to else line
 
 
+JOINED = "where the paths are added up"
 PATHS = {
     "the forward that the backward computes again": FORWARD,
     "the direct path": ("x_hat_to_c", "direct", "x_hat_bar", "y_to_x_hat"),
@@ -238,4 +248,4 @@ PATHS = {
 
 
 def _path(line: str) -> str:
-    return next((path for path, lines in PATHS.items() if line in lines), "where the paths are added up")
+    return next((path for path, lines in PATHS.items() if line in lines), JOINED)

@@ -26,14 +26,14 @@ LAYERS: dict[str, Callable[[Shape, int | None], Layout]] = {
     "group_norm": lambda shape, groups: layout.per_group(shape, groups or 1),
 }
 
-# The first is small, for the search; what is found there must hold on all others
+# Pairs of slips are looked for on the first, which is small, single ones on the second, in which no two sizes are alike
 SHAPES: dict[str, tuple[Shape, ...]] = {
-    "instance_norm": ((2, 2, 2, 3), (3, 4, 2, 5), (2, 5, 3, 7), (5, 3, 4, 11), (4, 3, 5, 3), (7, 2, 3, 2)),
+    "instance_norm": ((2, 2, 3, 3), (3, 4, 2, 5), (2, 5, 3, 7), (5, 3, 4, 11), (4, 3, 5, 3), (7, 2, 3, 2)),
     "batch_norm": ((4, 3), (7, 5), (13, 4), (29, 6), (11, 3)),
     "layer_norm": ((3, 4), (5, 7), (4, 13), (6, 29), (3, 11)),
-    "group_norm": ((2, 4, 2, 3), (3, 4, 2, 5), (2, 9, 3, 4), (5, 4, 3, 7), (4, 6, 1, 5)),
+    "group_norm": ((2, 4, 3, 3), (3, 10, 4, 2), (2, 9, 3, 4), (5, 4, 3, 7), (4, 6, 1, 5)),
 }
-GROUPS = {(2, 4, 2, 3): 2, (3, 4, 2, 5): 2, (2, 9, 3, 4): 3, (5, 4, 3, 7): 2, (4, 6, 1, 5): 3}
+GROUPS = {(2, 4, 3, 3): 2, (3, 10, 4, 2): 2, (2, 9, 3, 4): 3, (5, 4, 3, 7): 2, (4, 6, 1, 5): 3}
 EPS = (0.05, 0.3, 0.05, 0.2, 0.02, 0.4)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -105,11 +105,12 @@ class Program:
             env[line] = self._functions[line](env)
         return env
 
-    def after(self, line: str, value: Any, env: Env) -> Env:
-        """All lines, where this line has this value."""
+    def after(self, line: str, value: Any, env: Env, needed: Collection[str] | None = None) -> Env:
+        """All lines, where this line has this value; of those that change with it, only the ``needed``."""
         env = {**env, line: value}
         for other in self.readers[line]:
-            env[other] = self._functions[other](env)
+            if needed is None or other in needed:
+                env[other] = self._functions[other](env)
         return env
 
     def known_parts(self, line: str, env: Env) -> dict[int, Any]:

@@ -7,7 +7,7 @@ numbers on data with which it was not found.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -49,8 +49,10 @@ class Space:
     def __init__(self, program: Program, env: Env, known: dict[Any, list[Variants]]) -> None:
         self.program, self._known = program, known  # what other writings have in common with this one is made once
         self._own: dict[str, list[Variants]] = {}
+        self._seconds_of: dict[str, list[tuple[Slip, dict[int, list[Source]]]]] = {}
         self.base = program.run(env)
         rank = env["x"].ndim - 1
+        self._first_slice = tuple(slice(None) if axis - rank in env["axes"] else slice(1) for axis in range(rank))
         self.axes = [tuple(axis - rank for axis in some) for k in range(1, rank + 1) for some in combinations(range(rank), k)]
         self.sizes = [size for size in (*SIZES, "G") if size in env]
 
@@ -99,16 +101,19 @@ class Space:
         slip of this line is tried on the whole batch.
         """
         program, batches = self.program, list[_Batch]()
-        for line in program.leading_to(output):
+        leading = program.leading_to(output)
+        cut = self.one_slice if output in ("dx", "y") else _as_it_is  # a look at one slice is enough, and cheaper
+        target = cut(target)
+        for line in leading:
             for batch in batches:
                 env = {**self.base, **batch.values}
                 if line in lines:
-                    for sources, values in self._seconds(line, env, len(batch.origins)):
-                        hits = same(program.after(line, values, env)[output], target, precision)
+                    for sources, values, seen in self._seconds(line, env, len(batch.origins), cut):
+                        hits = same(program.after(line, values, seen, leading)[output], target, precision)
                         for k, j in np.argwhere(np.broadcast_to(hits, (len(sources), len(batch.origins)))):
-                            formula, slip, filler = sources[k]
-                            for first, (origin, wrong, put) in batch.origins[j]:
-                                yield wrong.edit(first, origin, put), slip.edit(line, formula, filler)
+                            for formula, slip, filler in sources[k]:
+                                for first, (origin, wrong, put) in batch.origins[j]:
+                                    yield wrong.edit(first, origin, put), slip.edit(line, formula, filler)
                 batch.values[line] = program.value(line, env)
             batches += self._firsts(line) if firsts is None and line in lines else self._known_firsts(line, firsts or ())
             batches = _merged(batches, self.base, program.read_below(line, output))
@@ -123,26 +128,38 @@ class Space:
             if edit.name == line:
                 yield _Batch({line: evaluate(edit.new, self.base, {})}, [[(line, (edit.old, Slip(edit.new, edit.what), 0))]])
 
-    def _seconds(self, line: str, env: Env, count: int) -> Iterator[tuple[list[Source], Any]]:
-        """The slips of a line, and their values on a batch, by shape."""
-        known = self.program.known_parts(line, env)
-        groups: dict[Shape, tuple[list[Source], list[Any]]] = {}
-        for formula, slip, members in self._distinct(line):
-            for values, chosen in with_fillers(slip, members, env, known):
+    def one_slice(self, value: Any) -> Any:
+        """The first slice of an array: along all axes but those of a slice, the first element."""
+        return value[(..., *self._first_slice)] if isinstance(value, np.ndarray) else value
+
+    def _seconds(
+        self, line: str, whole: Env, count: int, cut: Callable[[Any], Any]
+    ) -> Iterator[tuple[list[list[Source]], Any, Env]]:
+        """The slips of a line, their values on a batch, by shape, and the cut batch that these belong to."""
+        env = {name: cut(value) for name, value in whole.items()}
+        known = {True: self.program.known_parts(line, whole), False: self.program.known_parts(line, env)}
+        groups: dict[Shape, tuple[list[list[Source]], list[Any]]] = {}
+        for slip, members in self._distinct(line):
+            for values, chosen in with_fillers(slip, list(members), whole if slip.across else env, known[slip.across]):
+                values = cut(values) if slip.across else values
                 sources, pieces = groups.setdefault(values.shape[2:], ([], []))
-                sources += [(formula, slip, filler) for filler in chosen]
+                sources += [members[filler] for filler in chosen]
                 pieces.append(np.broadcast_to(values, (len(chosen), count, *values.shape[2:])))
         for sources, pieces in groups.values():
-            yield sources, np.concatenate(pieces)
+            yield sources, np.concatenate(pieces), env
 
-    def _distinct(self, line: str) -> list[tuple[Expression, Slip, list[int]]]:
-        """One slip for each variant, those that differ in what fills them together."""
-        found: dict[int, tuple[Expression, Slip, list[int]]] = {}
-        for group in self.variants(line):
-            for sources in filter(_likely, group.sources):
-                formula, slip, filler = next(source for source in sources if not source[1].odd)
-                found.setdefault(id(slip), (formula, slip, []))[2].append(filler)
-        return list(found.values())
+    def _distinct(self, line: str) -> list[tuple[Slip, dict[int, list[Source]]]]:
+        """One slip for each variant, with all that make the same, those together that differ in what fills them."""
+        if line not in self._seconds_of:
+            found: dict[int, tuple[Slip, dict[int, list[Source]]]] = {}
+            for group in self.variants(line):
+                for sources in group.sources:
+                    likely = [source for source in sources if not source[1].odd][:MOST]
+                    if likely:
+                        _, slip, filler = likely[0]
+                        found.setdefault(id(slip), (slip, {}))[1][filler] = likely
+            self._seconds_of[line] = list(found.values())
+        return self._seconds_of[line]
 
 
 @dataclass
@@ -192,6 +209,10 @@ def _deduplicated(group: list[_Batch]) -> _Batch:
         elif len(kept[place]) < MOST:
             kept[place] += origins[i]
     return _Batch({name: value[chosen] for name, value in values.items()}, kept)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def _likely(sources: list[Source]) -> bool:

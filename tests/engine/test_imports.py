@@ -41,7 +41,7 @@ NN_FLOORS = [
     ["functional"],
     ["linear", "activation", "loss"],
     ["derivation"],
-    ["comparison"],
+    ["comparison", "diagnosis"],
     [""],
 ]
 

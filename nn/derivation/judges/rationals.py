@@ -92,8 +92,8 @@ class Rationals(OtherNumbers, Drawn):
 
     def _independent(self, line: Line) -> set[str]:
         """The transcendental functions, with what they are applied to, that made the numbers which the rule and the truth are made of."""
-        steps = self.derivation.steps
-        if line.step is not None and {*reads(line.rule)} <= {*reads(line.step.forward), line.step.name, f"{line.step.name}_bar", "m"}:
+        steps, fixed = self.derivation.steps, {"m", *self.derivation.constants}
+        if line.step and {*reads(line.rule)} <= {*reads(line.step.forward), line.step.name, f"{line.step.name}_bar", *fixed}:
             steps = [line.step]  # its parents are just numbers
         return _calls(line.rule).union(*(_calls(step.forward) for step in steps))
 

@@ -173,7 +173,8 @@ def test_a_wrong_form_of_softmax_is_wrong(kind, name):
     opinion, derivation = judge(kind, name), DERIVATIONS[name]
     for part, forms in (("closed form", derivation.closed_form), ("double backward", derivation.double_backward)):
         slipped = {leaf: changed(form, lambda made: made * 2) for leaf, form in forms.items()}
-        assert {row.verdict for row in judged(opinion, part, slipped)} == {"WRONG"}
+        cannot_tell = kind == "exact" and name != "softmax"  # an exp and a log are two numbers without a relation
+        assert {row.verdict for row in judged(opinion, part, slipped)} == {"not judged" if cannot_tell else "WRONG"}
 
 
 @pytest.mark.parametrize("kind", JUDGES)
@@ -284,19 +285,14 @@ def test_the_complex_step_refuses_what_drops_the_imaginary_part(lossy):
         assert found["y -> x"].verdict == "not judged"
         assert found["y -> eps"].verdict == "right"  # whose way is open
     assert verdicts(Differences(derivation).edges(wrong_rule)) == {"y -> x": "WRONG", "y -> eps": "right"}
-    assert (
-        not_right(ComplexStep(standard(lambda x, axes: np.mean(centred(x, axes) ** 2, axis=axes, keepdims=True))).edges(derivation.rules))
-        == []
-    )
+    analytic = standard(lambda x, axes: np.mean(centred(x, axes) ** 2, axis=axes, keepdims=True))
+    assert not_right(ComplexStep(analytic).edges(analytic.rules)) == []
 
 
 def test_only_the_edges_above_a_lossy_step_are_refused():
-    steps = [
-        each if each.name != "v" else step("v", LOSSY["np.var"], x=lambda v_bar, c, m: 2 * v_bar * c / m) for each in instance_norm.steps
-    ]
-    derivation = Derivation(
-        "with_var", instance_norm.leaves, [each for each in steps if each.name != "q"], constants=instance_norm.constants, positive={"eps"}
-    )
+    variance = step("v", LOSSY["np.var"], x=lambda v_bar, c, m: 2 * v_bar * c / m)
+    steps = [variance if each.name == "v" else each for each in instance_norm.steps if each.name != "q"]
+    derivation = Derivation("with_var", instance_norm.leaves, steps, constants=instance_norm.constants, positive={"eps"})
     found = verdicts(ComplexStep(derivation).edges(derivation.rules))
     assert found.pop("v -> x") == "not judged"
     assert set(found.values()) == {"right"}
@@ -321,9 +317,8 @@ def test_autograd_refuses_a_forward_that_leaves_its_world():
 
 def test_a_root_that_is_irrational_is_not_judged_exactly():
     derivation = one_step(lambda x: np.sqrt(x * x + 1), lambda y_bar, x, y: y_bar * x / y)
-    assert [(row.verdict, row.reason) for row in Rationals(derivation).edges(derivation.rules)] == [
-        ("not judged", "irrational root in step y")
-    ]
+    (row,) = Rationals(derivation).edges(derivation.rules)
+    assert (row.verdict, row.reason) == ("not judged", "irrational root in step y")
     assert not_right(Proof(derivation).edges(derivation.rules)) == []
 
 
@@ -346,7 +341,7 @@ def test_identities_of_exp_are_not_known_exactly_but_proved():
     for factor, verdict in ((1, "right"), (2, "WRONG")):
         rules = {**derivation.rules, ("z", "e"): lambda z_bar, e, log_p, z: factor * z_bar * e / (np.exp(log_p) * z)}
         found = {kind: verdicts(JUDGES[kind](derivation).edges(rules))["z -> e"] for kind in JUDGES}
-        assert found == dict.fromkeys(JUDGES, verdict) | {"exact": "not judged"}
+        assert found == {**dict.fromkeys(JUDGES, verdict), "exact": "not judged"}
 
 
 def test_a_rule_may_read_more_than_its_step():

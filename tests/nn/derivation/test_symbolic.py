@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import sympy
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitensor.errors import DTypeError, UnsupportedError
@@ -22,16 +22,16 @@ def pair():
 
 
 @st.composite
-def formulas(draw, depth=3):
-    """(as a function of two numbers and of NumPy's or sympy's functions)."""
-    if depth == 0 or (draw(st.booleans()) and depth < 3):
+def formulas(draw, depth=2):
+    """A formula of two numbers, as a function of these and of where its functions come from."""
+    if depth == 0:
         kind = draw(st.sampled_from(["a", "b", "number"]))
         number = Fraction(draw(st.integers(1, 5)), draw(st.integers(1, 3)))
         return {"a": lambda a, b, f: a, "b": lambda a, b, f: b, "number": lambda a, b, f: f("number")(number)}[kind]
     kind = draw(st.sampled_from(["add", "sub", "mul", "truediv", "sqrt", "exp", "log", "tanh"]))
     left = draw(formulas(depth=depth - 1))
     if kind in ("sqrt", "exp", "log", "tanh"):
-        return lambda a, b, f: f(kind)(left(a, b, f) * left(a, b, f) + b)
+        return lambda a, b, f: f(kind)(b / (left(a, b, f) * left(a, b, f) + a))  # neither negative nor large
     right = draw(formulas(depth=depth - 1))
     if kind == "truediv":
         return lambda a, b, f: left(a, b, f) / (right(a, b, f) * right(a, b, f) + a)
@@ -42,14 +42,11 @@ def numpys(name):
     return (lambda number: number) if name == "number" else getattr(np, name)
 
 
-def floats(name):
-    return float if name == "number" else getattr(np, name)
-
-
 def sympys(name):
     return (lambda number: sympy.Rational(number.numerator, number.denominator)) if name == "number" else getattr(sympy, name)
 
 
+@settings(max_examples=25)
 @given(formulas())
 def test_values_and_derivatives_are_those_of_sympy(formula):
     symbols, a, b = pair()
@@ -180,10 +177,10 @@ def test_what_is_no_number_is_declined():
 
 
 def test_there_is_room_for_so_many_functions():
-    symbols, a, _ = pair()
+    _, a, _ = pair()
+    many = a + np.arange(100)
     with pytest.raises(UnsupportedError, match=r"more than \d+ different roots"):
-        for n in range(100):
-            np.sqrt(a + n)
+        np.sqrt(many)
 
 
 def test_it_prints_as_sympy_does():

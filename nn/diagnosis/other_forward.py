@@ -1,0 +1,59 @@
+"""Backward passes that are right, but of another forward: one with a slip in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from minitensor import Tensor, grad
+
+from .edits import Edit
+from .naming import DISTINCT, FORWARD, LIKE, Data, Mistake, place, space_of
+from .probes import Probe
+from .program import environment, evaluate
+
+Array = Any
+WRITING = "chain"
+
+
+def gradients_of_another_forward(given: Sequence[Probe], data: Data) -> list[list[Mistake]]:
+    """The slip in the forward whose true gradients, by autograd, are what the learner's function gave."""
+    space = space_of(WRITING, data.layer, data.seed, DISTINCT)
+    for line in (*FORWARD[1:], "y"):
+        for group in space.variants(line):
+            for sources in group.sources:
+                formula, slip, filler = next((source for source in sources if not source[1].odd), sources[0])
+                edit = slip.edit(line, formula, filler)
+                if not slip.odd and _explains(edit, given, data):
+                    sentence = f"the gradients are the right ones of another forward, in which {edit.sentence}"
+                    return [[Mistake(sentence, place(line), "the forward that the backward belongs to", tuple(data.wrong))]]
+    return []
+
+
+def _explains(edit: Edit, given: Sequence[Probe], data: Data) -> bool:
+    for probe, found in zip(given, data.given, strict=True):
+        made = _gradients(edit, probe)
+        if any(not data.close(made[name].reshape(found[name].shape), found[name]) for name in data.outputs):
+            return False
+    return True
+
+
+def _gradients(edit: Edit, probe: Probe) -> dict[str, Array]:
+    """The gradients of the forward with this slip in it."""
+    env = environment(probe)
+    leaves = {name: Tensor(env[name], requires_grad=True) for name in ("x", "gamma", "beta")}
+    env |= leaves
+    program = space_of(WRITING, probe.layer, 0, DISTINCT).program
+    for line in islice(program.lines, program.lines.index("y") + 1):
+        env[line] = evaluate(edit.new if line == edit.name else program[line][0], env, {})
+    y = env["y"]
+    if not isinstance(y, Tensor) or not y.requires_grad or y.shape != env["x"].shape:
+        return {name: np.zeros(leaves[like].shape) for name, like in LIKE.items() if name != "y"}
+    found = grad(y, list(leaves.values()), Tensor(env["y_bar"]), allow_unused=True)
+    return {
+        name: np.zeros(leaf.shape) if value is None else value.numpy()
+        for name, leaf, value in zip(("dx", "dgamma", "dbeta"), leaves.values(), found, strict=True)
+    }
