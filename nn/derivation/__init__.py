@@ -1,7 +1,10 @@
 """The derivation of a backward pass as data, its judges, and the mistakes that are made in it."""
 
+from .check import Check
 from .derivation import Derivation
+from .exact import Exact, IrrationalRoot, exact
 from .faults import FAULTS, Fault, known_faults, staged_backward
+from .judges import JUDGES, Row
 from .norms import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
 from .softmax import softmax, softmax_cross_entropy
 from .step import Step, step
@@ -11,10 +14,16 @@ DERIVATIONS = {each.name: each for each in (instance_norm, batch_norm, layer_nor
 __all__ = [
     "DERIVATIONS",
     "FAULTS",
+    "JUDGES",
+    "Check",
     "Derivation",
+    "Exact",
     "Fault",
+    "IrrationalRoot",
+    "Row",
     "Step",
     "batch_norm",
+    "exact",
     "group_norm",
     "instance_norm",
     "known_faults",

@@ -23,7 +23,7 @@ from ..norm import Norm
 from ..norm.layout import Shape
 from .expression import reads
 from .faults import FAULTS, PROGRAM, UNCENTRED_PROGRAM, Replaced, known_faults, staged_backward
-from .gradient_check import GRADIENTS, LAYERS, SHAPE, Backward, GradientCheck, layer_for, named, one_of
+from .gradient_check import GRADIENTS, SHAPE, Backward, GradientCheck, layer_for, named, refuse_layer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -149,7 +149,7 @@ class ComparedChecks:
         return self.table().to_html() + drawn
 
     def figure(self) -> Figure:
-        """A bar for each check, as long as the number of mistakes that it accepts; hatched where it refuses the right backward too.
+        """A bar for each check, as long as the number of mistakes that it accepts; words tell where it refuses the right backward too.
 
         A `matplotlib.figure.Figure`. Raises `MissingPackageError` without matplotlib.
         """
@@ -161,13 +161,11 @@ class ComparedChecks:
             chosen = {i - 0.4 + (k + 0.5) * height: grid[row, column] for i, row in enumerate(rows) if (row, column) in grid}
             lengths = [len(result.accepted) for result in chosen.values()]
             bars = axes.barh([*chosen], lengths, height, edgecolor="white", label=column)
-            for bar, result in zip(bars, chosen.values(), strict=True):
-                bar.set_hatch("//" if result.refuses_right else "")
             axes.bar_label(bars, [result.count for result in chosen.values()], padding=3, fontsize="small")
         axes.set_yticks(range(len(rows)), rows)
         axes.invert_yaxis()
         most = max(result.known for result in grid.values())
-        axes.set(xlim=(0, 1.4 * most), xticks=range(0, most + 1, 5), xlabel=self.title())  # room for the words beside the bars
+        axes.set(xlim=(0, 1.35 * most), xticks=range(0, most + 1, 5), xlabel=self.title())  # room for the words beside the bars
         if len(columns) > 1:
             figure.legend(loc="outside lower center", ncols=len(columns))
         return figure
@@ -197,7 +195,7 @@ def blindness(check: Check, layer: str | Norm = "instance_norm", *, grades: Sequ
         raise TypeError(f"blindness: a GradientCheck or a function of a backward is needed, got {describe(check)}")
     if not grades or isinstance(grades, str) or not set(grades) <= set(GRADIENTS):
         raise ValueError(f"blindness: grades must name some of {', '.join(GRADIENTS)}, such as ('dx',), got {grades!r}")
-    one_of("layer", layer, LAYERS)
+    refuse_layer(layer)
     raised: dict[str, str] = {}
     seen: dict[Shape, Norm] = {}  # the layer for every shape on which backward was called
     with np.errstate(all="ignore"):  # a wrong backward may well divide by 0
@@ -264,10 +262,10 @@ def _known(seen: Mapping[Shape, Norm], grades: Sequence[str]) -> list[str]:
 
 
 @cache
-def _touched(name: str, centred: bool) -> set[str]:
+def _touched(name: str, centred: bool) -> frozenset[str]:
     """The gradients that depend on a line that is written wrongly."""
     lines = set(FAULTS[name].replaced)
     for line, rule in (PROGRAM if centred else UNCENTRED_PROGRAM).items():
         if not lines.isdisjoint(reads(rule)):
             lines.add(line)
-    return {gradient for gradient, line in zip(GRADIENTS, ("dx", "gamma_bar", "beta_bar"), strict=True) if line in lines}
+    return frozenset(name for name, line in zip(GRADIENTS, ("dx", "gamma_bar", "beta_bar"), strict=True) if line in lines)

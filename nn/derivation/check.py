@@ -204,7 +204,13 @@ def _edges_in(derivation: Derivation, rules: Any) -> dict[Edge, Rule]:
             found[edge] = rule
     if given and not found:
         raise ValueError(f"{derivation.name}: there is no rule among what was given; functions called {', '.join(edges)} are taken")
+    if "__name__" in given:  # an exercise, of which nothing may be left out
+        found |= {edge: _not_written for edge in derivation.edges if edge not in found}
     return found
+
+
+def _not_written() -> None:
+    """What a rule that was deleted from an exercise gives."""
 
 
 def _forms(derivation: Derivation, part: str, forms: Mapping[str, Rule], also: Sequence[str]) -> Mapping[str, Rule]:

@@ -13,8 +13,8 @@ from minitensor import Tensor, grad, no_grad
 from minitensor.autograd.differences import central_difference
 from minitensor.errors import DTypeError, ShapeError, describe
 
-from ..norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm, InstanceNorm1d, InstanceNorm2d, InstanceNorm3d, LayerNorm, Norm
-from ..norm import RMSNorm, formulas  # fmt: skip
+from .. import norm as layers
+from ..norm import Norm, formulas
 from ..norm.layout import Shape
 
 Array = Any
@@ -42,21 +42,22 @@ RULES: Mapping[str, Callable[..., Any]] = {
     "gradcheck": partial(np.allclose, rtol=1e-3, atol=1e-5),
     "MiniTorch": partial(np.allclose, rtol=1e-2, atol=1e-2),
 }
-STARTS: Mapping[str, Callable[[Shape, np.random.Generator], Array]] = {
+PARAMETERS: Mapping[str, Callable[[Shape, np.random.Generator], Array]] = {
     "random": lambda shape, rng: rng.uniform(0.5, 2, shape) * np.resize([1.0, -1.0], shape),
     "ones": lambda shape, rng: np.ones(shape),
     "zeros": lambda shape, rng: np.zeros(shape),
 }
 
-_INSTANCE_NORMS = {3: InstanceNorm1d, 4: InstanceNorm2d, 5: InstanceNorm3d}  # by rank
-_BATCH_NORMS = {2: BatchNorm1d, 3: BatchNorm1d, 4: BatchNorm2d, 5: BatchNorm3d}
+_INSTANCE_NORMS = {3: layers.InstanceNorm1d, 4: layers.InstanceNorm2d, 5: layers.InstanceNorm3d}  # by rank
+_BATCH_NORMS = {2: layers.BatchNorm1d, 3: layers.BatchNorm1d, 4: layers.BatchNorm2d, 5: layers.BatchNorm3d}
 LAYERS: Mapping[str, Callable[[Shape], Norm]] = {
     "instance_norm": lambda shape: _INSTANCE_NORMS[len(shape)](shape[1], affine=True),
     "batch_norm": lambda shape: _BATCH_NORMS[len(shape)](shape[1]),
-    "layer_norm": lambda shape: LayerNorm(shape[1:]),
-    "group_norm": lambda shape: GroupNorm(2, shape[1]),
-    "rms_norm": lambda shape: RMSNorm(shape[1:]),
+    "layer_norm": lambda shape: layers.LayerNorm(shape[1:]),
+    "group_norm": lambda shape: layers.GroupNorm(2, shape[1]),
+    "rms_norm": lambda shape: layers.RMSNorm(shape[1:]),
 }
+_RANKS: Mapping[str, Collection[int]] = {"instance_norm": _INSTANCE_NORMS, "batch_norm": _BATCH_NORMS}
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single answer to ==
@@ -76,14 +77,14 @@ class GradientCheck:
 
     With a the analytic and n the numerical gradient, the rules are these; ``rtol`` and ``atol`` replace their numbers:
 
-    =============  ========================================  ===================================================
-    name           accepts                                   as in
-    =============  ========================================  ===================================================
-    ``rel_error``  max(|a - n| / max(1e-8, |a| + |n|)) < 1e-6  the notebooks of Stanford's CS231n; has no ``atol``
-    ``allclose``   |a - n| <= 1e-8 + 1e-5 |n|                ``numpy.allclose``
-    ``gradcheck``  |a - n| <= 1e-5 + 1e-3 |n|                ``torch.autograd.gradcheck``
-    ``MiniTorch``  |a - n| <= 1e-2 + 1e-2 |n|                MiniTorch, which compares one element only
-    =============  ========================================  ===================================================
+    =============  ==================================================  ======================================================
+    name           accepts                                             as in
+    =============  ==================================================  ======================================================
+    ``rel_error``  ``max(|a - n| / max(1e-8, |a| + |n|)) < 1e-6``      the notebooks of Stanford's CS231n; it has no ``atol``
+    ``allclose``   ``|a - n| <= 1e-8 + 1e-5 |n|``                      ``numpy.allclose``
+    ``gradcheck``  ``|a - n| <= 1e-5 + 1e-3 |n|``                      ``torch.autograd.gradcheck``
+    ``MiniTorch``  ``|a - n| <= 1e-2 + 1e-2 |n|``                      MiniTorch, which compares one element only
+    =============  ==================================================  ======================================================
 
     The defaults accept none of the known mistakes (see `blindness`). Raises `ValueError` for a name or a number that it has no use
     for, `DTypeError` for another dtype; `of` raises `ShapeError` for arrays and layers that do not fit, `TypeError` for a loss that
@@ -111,8 +112,8 @@ class GradientCheck:
         one_of("GradientCheck: loss", self.loss, [*LOSSES, WEIGHTED])
         one_of("GradientCheck: rule", self.rule, RULES)
         one_of("GradientCheck: reference", self.reference, ("differences", "autograd"))
-        one_of("GradientCheck: gamma", self.gamma, STARTS)
-        one_of("GradientCheck: beta", self.beta, STARTS)
+        one_of("GradientCheck: gamma", self.gamma, PARAMETERS)
+        one_of("GradientCheck: beta", self.beta, PARAMETERS)
         if self.dtype not in ("float64", "float32"):
             raise DTypeError(f"GradientCheck: dtype must be 'float64' or 'float32', got {self.dtype!r}")
         if not (isinstance(self.shape, tuple) and all(isinstance(n, int) and n > 0 for n in self.shape)):
@@ -144,7 +145,7 @@ class GradientCheck:
         for name, parameter in (("gamma", norm.weight), ("beta", norm.bias)):
             if parameter is not None:
                 value = getattr(self, name)
-                made = STARTS[value](parameter.shape, rng) if isinstance(value, str) else _fitting(name, value, parameter.shape)
+                made = PARAMETERS[value](parameter.shape, rng) if isinstance(value, str) else _fitting(name, value, parameter.shape)
                 values[name] = made
         values = {name: value.astype(self.dtype) for name, value in values.items()}
         loss = self._loss(w)
@@ -153,7 +154,7 @@ class GradientCheck:
             seen = (where.look(x), where.spread(gamma), where.spread(beta))
             return formulas.normalize(*seen, axes=where.axes, eps=self.eps, centred=norm.centred).reshape(self.shape)
 
-        def along(name: str) -> Callable[[Tensor], Tensor]:
+        def along(name: str) -> Callable[[Any], Tensor]:
             return lambda value: loss(forward(**values | {name: value}))
 
         derivative = _autograd if self.reference == "autograd" else partial(_differences, h=self.h)
@@ -171,51 +172,65 @@ class GradientCheck:
     def _tolerances(self) -> dict[str, float]:
         return {name: value for name, value in (("rtol", self.rtol), ("atol", self.atol)) if value is not None}
 
-    def _loss(self, w: Array) -> Callable[[Tensor], Tensor]:
+    def _loss(self, w: Array) -> Callable[[Any], Tensor]:
+        """The loss of y, a Tensor or an array; ``w`` are the weights where none are given."""
         if callable(self.loss):
             given = self.loss
-        elif isinstance(self.loss, str) and self.loss != WEIGHTED:
+        elif isinstance(self.loss, str) and self.loss in LOSSES:
             given = LOSSES[self.loss]
         else:
-            weights = (w if isinstance(self.loss, str) else _fitting("w", self.loss, self.shape)).astype(self.dtype)
-            return lambda y: np.sum(weights * y)
+            given = partial(_weighted, (w if isinstance(self.loss, str) else _fitting("w", self.loss, self.shape)).astype(self.dtype))
 
-        def loss(y: Tensor) -> Tensor:
-            value = given(y)
-            if not isinstance(value, Tensor) or value.size != 1:
+        def loss(y: Any) -> Tensor:
+            value = given(y if isinstance(y, Tensor) else Tensor(y))
+            if not isinstance(value, Tensor) or value.shape != ():
                 raise TypeError(f"GradientCheck: the loss must give one number as a Tensor, as np.sum(y**2) does, got {describe(value)}")
             return value
 
         return loss
 
 
-def _differences(f: Callable[[Tensor], Tensor], at: Array, h: float) -> Array:
-    """The derivative of f by each element, of the array's own dtype as a notebook would have it."""
-    found = np.empty_like(at)
-    for i in np.ndindex(at.shape):
+def _weighted(w: Array, y: Tensor) -> Any:
+    return np.sum(w * y)
+
+
+def _differences(f: Callable[[Array], Tensor], at: Array, h: float) -> Array:
+    """The derivative of f by each element, computed in the dtype of ``at``."""
+
+    def slope(i: tuple[int, ...]) -> Any:
         unit = np.zeros_like(at)
         unit[i] = 1
-        found[i] = central_difference(lambda t, unit=unit: float(f(Tensor(at + t * unit))), h)  # type: ignore[misc]
-    return found
+        return central_difference(lambda t: f(at + t * unit).item(), h)
+
+    return np.array([slope(i) for i in np.ndindex(at.shape)]).reshape(at.shape)
 
 
 def _autograd(f: Callable[[Tensor], Tensor], at: Array) -> Array:
     t = Tensor(at, requires_grad=True)
-    return grad(f(t), t)[0].numpy()
+    (slope,) = grad(f(t), t, allow_unused=True)
+    return np.zeros_like(at) if slope is None else slope.numpy()
+
+
+def refuse_layer(layer: Any) -> None:
+    """Raise unless it is one of the names, or a layer with gamma."""
+    one_of("layer", layer, LAYERS)
+    if not isinstance(layer, (str, Norm)):
+        raise TypeError(f"layer must be a normalisation layer or one of {', '.join(LAYERS)}, got {describe(layer)}")
+    if isinstance(layer, Norm) and layer.weight is None:
+        raise ValueError(f"a layer with gamma is needed, got {layer}; give affine=True")
 
 
 def layer_for(layer: str | Norm, shape: Shape) -> Norm:
     """The layer that is meant, for an input of this shape; raises what the layer raises where that does not fit."""
+    refuse_layer(layer)
     if isinstance(layer, str):
-        one_of("layer", layer, LAYERS)
-        try:
-            norm = LAYERS[layer](shape)
-        except (KeyError, IndexError):
-            raise ShapeError(f"{layer}: (N, C, ...) of other rank is needed, got shape {shape}") from None
+        ranks = _RANKS.get(layer, range(2, 33))
+        if len(shape) not in ranks:
+            raise ShapeError(f"{layer} takes an input of {min(ranks)} to {max(ranks)} axes, got shape {shape}")
+        norm = LAYERS[layer](shape)
     else:
-        norm = layer._copied()  # a call may move running statistics
-    if norm.weight is None:
-        raise ValueError(f"{norm}: a layer with gamma is needed; give affine=True")
+        norm = layer._copied()  # because a call may move running statistics
+    assert norm.weight is not None, "see refuse_layer"
     with no_grad():
         norm(Tensor(np.zeros(shape), norm.weight.dtype))
     return norm

@@ -4,8 +4,9 @@ Every right dx of a normalisation, however it is written, is::
 
     dx = c1 [r h] + c2 [r mean(h)] + c3 [r x_hat mean(h x_hat)],    (c1, c2, c3) = (1, -1, -1),    h = gamma dy
 
-A slip on one of the three paths multiplies its coefficient, usually by a small rational number and small powers of m, m - 1, N, s and gamma.
-The logarithm of such a product is linear in the exponents, so one least-squares solve over the slices of several probes reads them off.
+A slip on one of the three paths multiplies its coefficient, usually by a small rational number and small powers of m, m - 1, N, s and
+gamma. The logarithm of such a product is linear in the exponents, so one least-squares solve over the slices of several probes reads
+them off.
 """
 
 from __future__ import annotations

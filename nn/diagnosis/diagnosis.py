@@ -11,11 +11,11 @@ import numpy as np
 
 from ..derivation.faults import staged_backward
 from ..norm import formulas
-from ..norm.layout import Layout
+from ..norm.layout import Layout, Shape
 from .coefficients import RIGHT, TERMS, Coefficients, coefficients
 from .exactly import exactly
 from .learner import Learner, Outcome
-from .naming import JOINED, LINES, Data, Mistake, names, right_results
+from .naming import DISTINCT, JOINED, LIKE, LINES, Data, Mistake, names, right_results
 from .other_forward import gradients_of_another_forward
 from .probes import Probe, probes
 from .result import Diagnosis, listed
@@ -24,6 +24,7 @@ from .vanishing import vanishing
 
 Array = Any
 GRADIENTS = ("dx", "dgamma", "dbeta")
+DOUBLE = 1e-7  # of the largest value: what is nearer is the same
 SINGLE = 1e-4  # what is right to this is right in single precision: no mistake is so small on these probes
 PATHS_OF_TERMS = ("the direct path", "the path through the mean", "the path through the variance")
 
@@ -69,14 +70,16 @@ def diagnose_outcomes(layer: str, given: Sequence[Probe], outcomes: Sequence[Out
     bad = {name for mistake in misshapen for name in mistake.explains}
     outputs = [name for name in LINES if all(getattr(each, name) is not None for each in outcomes) and name not in bad]
     results = [{name: getattr(each, name) for name in outputs} for each in outcomes]
-    precision = 1e-7
-    if _off(layer, seed, results) < SINGLE or any(each.dtypes.get(name, "float64") != "float64" for each in outcomes for name in outputs):
-        precision = SINGLE
-    backward, forward = (Data(layer, seed, [{name: each[name] for name in some if name in each} for each in results], precision) for some in (GRADIENTS, ("y",)))
-    verdicts = {name: "wrong" if name in (*backward.wrong, *forward.wrong, *bad) else "right" for name in LINES if name in (*outputs, *bad)}
     off = _off(layer, seed, results)
-    if "wrong" not in verdicts.values():
-        if precision == SINGLE and off > 1e-7:
+    single = off < SINGLE or any(each.dtypes.get(name, "float64") != "float64" for each in outcomes for name in outputs)
+    backward, forward = (
+        Data(layer, seed, [{name: each[name] for name in some if name in each} for each in results], SINGLE if single else DOUBLE)
+        for some in (GRADIENTS, ("y",))
+    )
+    wrong = {*backward.wrong, *forward.wrong, *bad}
+    verdicts = {name: "wrong" if name in wrong else "right" for name in LINES if name in (*outputs, *bad)}
+    if not wrong:
+        if off > DOUBLE:
             notes.append(f"The numbers are off by {off:.0e}: computed in single precision.")
         return Diagnosis(layer, "right", verdicts, notes=notes)
     found = [[mistake] for mistake in misshapen]
@@ -119,15 +122,17 @@ def _off(layer: str, seed: int, results: Sequence[Mapping[str, Array]]) -> float
 
 def _misshapen(given: Sequence[Probe], outcomes: Sequence[Outcome]) -> Iterator[Mistake]:
     """Gradients that have not the shape of what they are the gradients of, and over which axes they were summed."""
-    probe, outcome = given[1], outcomes[1]  # no two sizes of this one are alike
-    x_hat = formulas.standardize(probe.x.reshape(probe.layout.view), probe.layout.axes, probe.eps).reshape(probe.x.shape)
-    for name, like, term in (("dx", probe.x, None), ("dgamma", probe.gamma, probe.dy * x_hat), ("dbeta", probe.beta, probe.dy), ("y", probe.x, None)):
-        value = getattr(outcome, name)
-        if value is None or value.shape == like.shape:
+    probe, outcome = given[DISTINCT], outcomes[DISTINCT]
+    where = probe.layout
+    x_hat = formulas.standardize(probe.x.reshape(where.view), where.axes, probe.eps).reshape(probe.x.shape)
+    summed = {"dgamma": probe.dy * x_hat, "dbeta": probe.dy}
+    for name, leaf in LIKE.items():
+        value, wanted = getattr(outcome, name), getattr(probe, leaf).shape
+        if value is None or value.shape == wanted:
             continue
-        sentence = f"{name} has shape {value.shape}, and {like.shape} is needed"
-        for axes in _axes(probe.x.ndim) if term is not None else ():
-            total = term.sum(axis=axes)
+        sentence = f"{name} has shape {value.shape}, and {wanted} is needed"
+        for axes in _axes(probe.x.ndim) if name in summed else ():
+            total = summed[name].sum(axis=axes)
             if total.size == value.size and np.allclose(total.ravel(), value.ravel(), rtol=1e-6):
                 right = tuple(axis for axis in range(probe.x.ndim) if axis != 1)
                 sentence += f": it is summed over the axes {axes} instead of {right}"
@@ -135,7 +140,7 @@ def _misshapen(given: Sequence[Probe], outcomes: Sequence[Outcome]) -> Iterator[
         yield Mistake(sentence, name, f"the shape of {name}", (name,))
 
 
-def _axes(rank: int) -> Iterator[tuple[int, ...]]:
+def _axes(rank: int) -> Iterator[Shape]:
     for count in range(rank + 1):
         yield from combinations(range(rank), count)
 
@@ -143,18 +148,15 @@ def _axes(rank: int) -> Iterator[tuple[int, ...]]:
 def _of_other_statistics(given: Sequence[Probe], data: Data) -> list[list[Mistake]]:
     """The right formula, over other axes of x."""
     rank = given[0].x.ndim
-    right = {probe.x.shape: probe.layout for probe in given}
     for axes in filter(None, _axes(rank)):
 
-        def where(shape: tuple[int, ...], axes: tuple[int, ...] = axes) -> Layout:
-            own = right[shape]
-            parameter = (1, shape[1], *(1,) * (rank - 2))
-            return Layout(shape, axes, parameter) if own.view == shape or rank == 4 else own
+        def where(shape: Shape, axes: Shape = axes) -> Layout:
+            return Layout(shape, axes, (1, shape[1], *(1,) * (rank - 2)))
 
         made = [staged_backward(probe.x, probe.gamma, probe.beta, probe.eps, probe.dy, where=where) for probe in given]
         if all(data.agrees(name, [each[GRADIENTS.index(name)] for each in made]) for name in data.outputs):
-            named = ["N", "C", "H", "W"] if rank == 4 else ["N", "D"]
-            sentence = f"mean and variance are taken over the axes {axes} of x, {listed([named[axis] for axis in axes])}: another layer's statistics"
+            named = listed([("N", "C", "H", "W")[axis] if rank == 4 else ("N", "D")[axis] for axis in axes])
+            sentence = f"mean and variance are taken over the axes {axes} of x, {named}: those of another layer"
             return [[Mistake(sentence, "mu", "which elements are normalised together", tuple(data.wrong))]]
     return []
 
@@ -174,5 +176,6 @@ def _not_finite(data: Data) -> list[list[Mistake]]:
     if not lost:
         return []
     everywhere = all(not np.isfinite(each[name]).all() for each in data.given for name in lost)
-    where = "on every input" if everywhere else "on some inputs, those whose variance is small beside eps among them"
-    return [[Mistake(f"{listed(lost)} holds nan or inf {where}: a root of a negative number, or a division by 0", "s", "numbers that are not finite", tuple(lost))]]
+    where = "on every input" if everywhere else "on some inputs, as where the variance is small beside eps"
+    sentence = f"{listed(lost)} holds nan or inf {where}: the root of a negative number, or a division by 0"
+    return [[Mistake(sentence, "s", "numbers that are not finite", tuple(lost))]]

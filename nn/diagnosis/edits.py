@@ -116,8 +116,12 @@ def _here(formula: Expression, axes: Sequence[Any]) -> Iterator[Slip]:
         yield Slip(arguments[0], "the root is missing")
         yield Slip(np.square(arguments[0]), "a square for a root")
     elif function in (np.sum, np.mean):
-        other: Callable[..., Any] = np.mean if function is np.sum else np.sum
-        yield Slip(Expression(other, arguments, formula.params), f"a {other.__name__} for a {function.__name__}")
+        exchanged: Callable[..., Any] = np.mean if function is np.sum else np.sum
+        yield Slip(Expression(exchanged, arguments, formula.params), f"a {exchanged.__name__} for a {function.__name__}")
         yield Slip(arguments[0], f"the {function.__name__} is missing")
         for axis in axes:
-            yield Slip(Expression(function, arguments, {**formula.params, "axis": axis}), f"the {function.__name__} runs over other axes", across=True)
+            yield Slip(
+                Expression(function, arguments, {**formula.params, "axis": axis}),
+                f"the {function.__name__} runs over other axes",
+                across=True,
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -131,13 +131,13 @@ def _reason(problem: Problem) -> str:
 
 def _check_on_floats(learner: Learner, probe: Probe, name: str, given: Array) -> None:
     """Fractions tell of a difference only where the code computes with them what it computes with floats."""
-    arrays = {key: _floats(getattr(probe, key)) for key in ("x", "gamma", "beta", "dy")}
-    found = getattr(learner.outcome(Probe(probe.layer, **arrays, eps=float(probe.eps.value), groups=probe.groups)), name)
+    floats = {key: _floats(getattr(probe, key)) for key in ("x", "gamma", "beta", "dy")}
+    found = getattr(learner.outcome(replace(probe, **floats, eps=_floats(probe.eps).item())), name)
     expected = _floats(given)
     close = {"rtol": 0, "atol": _SAME * np.max(np.abs(expected))}
     if found is None or found.size != given.size or not np.allclose(found.reshape(given.shape), expected, **close):
         raise _NotJudged("the code computes something else with floats than with fractions, of which exp and log have no value")
 
 
-def _floats(numbers: Array) -> Array:
+def _floats(numbers: Any) -> Array:
     return values(exact(numbers)).astype(np.float64)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, partial
 from itertools import chain, islice
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from ..derivation.faults import FAULTS, Fault
 from .edits import Edit
-from .probes import probes
+from .probes import Probe, probes
 from .program import Program, environment, evaluate
 from .search import Edits, Space
 from .writings import COUNTED, writings
@@ -32,13 +32,18 @@ FORWARD = ("m", "mu", "c", "q", "v", "s", "r", "x_hat")
 
 @dataclass(frozen=True)
 class Mistake:
-    """What was done, in one sentence; what it is in (``where``: an edge, or a line); and which of the gradients it explains."""
+    """What was done, in one sentence; what it is in (``where``: an edge, or a line); and which of the outputs it explains.
+
+    ``program``, where there is one, gives these outputs on any `Probe`: the right program with this mistake in it, and with those that it
+    was found together with.
+    """
 
     sentence: str
     where: str
     path: str
     explains: tuple[str, ...]
     known_as: str = ""
+    program: Callable[[Probe], dict[str, Array]] | None = field(default=None, repr=False, compare=False)
 
 
 class Data:
@@ -78,16 +83,32 @@ class Data:
 
     def explained(self, writing: str, edits: Edits) -> tuple[str, ...]:
         """The outputs that the program with these edits computes as the learner's function does, on every probe."""
-        program, changed = _program(self.layer, writing), {edit.name: edit.new for edit in edits}
+        program = _program(self.layer, writing)
         left = list(self.outputs)
         for base, given in zip(_bases(self.layer, writing, self.seed), self.given, strict=True):
-            env = base
-            for line in sorted(changed, key=program.lines.index):
-                env = program.after(line, evaluate(changed[line], env, {}), env)
+            env = _edited(program, edits, base)
             left = [name for name in left if self.close(_in_shape(env, name, given[name].shape), given[name])]
             if not left:
                 break
         return tuple(left)
+
+
+def _edited(program: Program, edits: Edits, env: dict[str, Any]) -> dict[str, Any]:
+    """The program with these edits, from what it computes without them."""
+    for edit in sorted(edits, key=lambda edit: program.lines.index(edit.name)):
+        env = program.after(edit.name, evaluate(edit.new, env, {}), env)
+    return env
+
+
+def _computed(writing: str, edits: Edits, probe: Probe) -> dict[str, Array]:
+    program = _program(probe.layer, writing)
+    env = _edited(program, edits, program.run(environment(probe)))
+    return {name: _in_shape(env, name, getattr(probe, like).shape) for name, like in LIKE.items()}
+
+
+def _computed_by(fault: Fault, probe: Probe) -> dict[str, Array]:
+    made = fault.backward(probe.x, probe.gamma, probe.beta, probe.eps, probe.dy, where=lambda shape: probe.layout)
+    return dict(zip(LINES, made, strict=False))
 
 
 def _in_shape(env: Mapping[str, Any], output: str, shape: tuple[int, ...]) -> Array:
@@ -144,15 +165,17 @@ def _known(data: Data) -> list[list[Mistake]]:
     ]
     if not found:
         return []
-    return [
-        [Mistake(fault.sentence, place(line := next(iter(fault.replaced))), _path(line), tuple(data.wrong), fault.name) for fault in found]
-    ]
+    return [[_of_fault(fault, tuple(data.wrong)) for fault in found]]
+
+
+def _of_fault(fault: Fault, explains: tuple[str, ...]) -> Mistake:
+    line = next(iter(fault.replaced))
+    return Mistake(fault.sentence, place(line), _path(line), explains, fault.name, partial(_computed_by, fault))
 
 
 def _is_fault(data: Data, fault: Fault, i: int) -> bool:
-    probe, given = data.probes[i], data.given[i]
-    made = fault.backward(probe.x, probe.gamma, probe.beta, probe.eps, probe.dy, where=lambda shape: probe.layout)
-    return all(data.close(value, given[name]) for name, value in zip(LINES, made, strict=False) if name in data.outputs)
+    made = _computed_by(fault, data.probes[i])
+    return all(data.close(made[name], data.given[i][name]) for name in data.outputs)
 
 
 def _lines(data: Data, writing: str, output: str) -> list[str]:
@@ -168,32 +191,40 @@ def _singles(data: Data, output: str) -> Iterator[Found]:
         yield from data.explaining(output, writing, found)
 
 
-def _pairs(data: Data, output: str, firsts: Sequence[Edit] | None = None, forward: bool = True) -> Iterator[Found]:
-    """All pairs of slips that explain this output: any, or after one of ``firsts``, or none of them in the ``forward``."""
+def _pairs(data: Data, output: str, forward: bool = True) -> Iterator[Found]:
+    """All pairs of slips that explain this output: any, or none of them in the ``forward``."""
     for writing in writings(data.layer):
         if writing.endswith(COUNTED) == forward:  # where the forward takes means by itself, a wrong m spoils the backward alone
             chosen = [line for line in _lines(data, writing, output) if forward or line not in FORWARD[1:]]
             space = space_of(writing, data.layer, data.seed, SMALL)
-            yield from data.explaining(output, writing, space.pairs(LINES[output], data.target(output, SMALL), chosen, firsts, data.precision))
+            found = space.pairs(LINES[output], data.target(output, SMALL), chosen, data.precision)
+            yield from data.explaining(output, writing, found)
+
+
+def _with_one_more(data: Data, output: str, edits: Edits) -> Iterator[Found]:
+    """These slips and one more, in whatever writing of the backward."""
+    for writing in writings(data.layer):
+        space = space_of(writing, data.layer, data.seed, SMALL)
+        chosen = [line for line in _lines(data, writing, output) if line not in {edit.name for edit in edits}]
+        found = space.with_one_more(LINES[output], data.target(output, SMALL), edits, chosen, data.precision)
+        yield from data.explaining(output, writing, found)
 
 
 def _two_slips(data: Data, alone: Mapping[str, list[Found]]) -> dict[str, list[Found]]:
     """Two slips in what one does not explain. What goes wrong in the forward shows in dgamma, so it is looked for there first."""
     found = dict(alone)
     for name in reversed(data.wrong):
-        if found[name]:
-            continue
-        if name != "dx" or "dgamma" not in data.outputs:
+        if name != "dx" and not found[name]:
             found[name] = list(islice(_pairs(data, name), 4))
-            continue
-        single = (edits[0] for _, edits, _ in found.get("dgamma", ()) if len(edits) == 1 and edits[0].name in FORWARD)
-        firsts = list({(edit.name, str(edit.new)): edit for edit in single}.values())
-        found[name] = list(islice(_pairs(data, name, firsts), 4)) if firsts else []
-        found[name] = found[name] or list(islice(_pairs(data, name, forward=False), 4))
+    if "dx" in data.wrong and not found["dx"]:
+        shown = {tuple((edit.name, str(edit.new)) for edit in edits): edits for _, edits, _ in found.get("dgamma", ())}
+        before = [edits for edits in shown.values() if all(edit.name in FORWARD for edit in edits)]
+        more = chain.from_iterable(_with_one_more(data, "dx", edits) for edits in before)
+        found["dx"] = list(islice(more, 4)) or list(islice(_pairs(data, "dx", forward="dgamma" not in data.outputs), 4))
     return found
 
 
-def _combined(data: Data, per_output: Mapping[str, list[tuple[str, Edits, tuple[str, ...]]]]) -> list[list[Mistake]]:
+def _combined(data: Data, per_output: Mapping[str, list[Found]]) -> list[list[Mistake]]:
     together = [each for each in chain.from_iterable(per_output.values()) if set(data.outputs) == set(each[2])]
     if together:
         return _told(together, tuple(data.wrong))
@@ -202,10 +233,17 @@ def _combined(data: Data, per_output: Mapping[str, list[tuple[str, Edits, tuple[
     return []
 
 
-def _told(found: Sequence[tuple[str, Edits, tuple[str, ...]]], explains: tuple[str, ...]) -> list[list[Mistake]]:
+def _told(found: Sequence[Found], explains: tuple[str, ...]) -> list[list[Mistake]]:
     """Of all that fits, the simplest, told as lists of alternatives, one list per slip."""
     ranked = sorted(found, key=lambda each: sum(_cost(edit) for edit in each[1]))
-    lists = [[Mistake(edit.sentence, place(edit.name), _path(edit.name), explains) for edit in edits] for _, edits, _ in ranked]
+    lists = [
+        [
+            Mistake(edit.sentence, place(edit.name), _path(edit.name), explains, program=partial(_computed, writing, edits))
+            for edit in edits
+            if edit.what  # another spelling is none
+        ]
+        for writing, edits, _ in ranked
+    ]
     first = lists[0]
     alternatives = [other for other in lists[1:] if len(other) == len(first)]
     return [

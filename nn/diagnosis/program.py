@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,10 @@ class Program:
         }
         self.readers = {line: self._below(line) for line in writing}
 
+    def edited(self, formulas: Mapping[str, Any]) -> Program:
+        """The program with these formulas in the place of the lines' own."""
+        return Program({line: (formulas[line],) if line in formulas else own for line, own in self.writing.items()})
+
     def _below(self, line: str) -> list[str]:
         """The lines that change with this one."""
         touched = {line}
@@ -105,12 +109,14 @@ class Program:
             env[line] = self._functions[line](env)
         return env
 
-    def after(self, line: str, value: Any, env: Env, needed: Collection[str] | None = None) -> Env:
-        """All lines, where this line has this value; of those that change with it, only the ``needed``."""
-        env = {**env, line: value}
-        for other in self.readers[line]:
-            if needed is None or other in needed:
-                env[other] = self._functions[other](env)
+    def after(self, line: str, value: Any, env: Env) -> Env:
+        """All lines, where this line has this value."""
+        return self.rest(self.readers[line], {**env, line: value})
+
+    def rest(self, lines: Sequence[str], env: Env) -> Env:
+        """What is in env, and these lines computed from it."""
+        for line in lines:
+            env[line] = self._functions[line](env)
         return env
 
     def known_parts(self, line: str, env: Env) -> dict[int, Any]:
@@ -127,7 +133,7 @@ class Program:
         return [name for name in self.lines[: self.lines.index(line)] if self.writing[name][0].name is None]
 
 
-def _compiled(formula: Expression) -> Callable[[Env], Any]:
+def _compiled(formula: Any) -> Callable[[Env], Any]:
     """A formula as a function: as a tree it would be walked thousands of times."""
     code = compile(str(formula), "<formula>", "eval")
     scope = {"np": np}

@@ -46,9 +46,15 @@ class Diagnosis:
         return [name for name, verdict in self.outputs.items() if verdict == "wrong"]
 
     @property
+    def unexplained(self) -> list[str]:
+        """The outputs that are wrong, and no mistake says why."""
+        told = {name for names in self.mistakes for name in names[0].explains}
+        return [name for name in self.wrong if name not in told]
+
+    @property
     def explained(self) -> bool:
         """Whether all that is wrong has a name."""
-        return not self.wrong or {name for names in self.mistakes for name in names[0].explains} >= set(self.wrong)
+        return not self.unexplained
 
     @property
     def sentence(self) -> str:
@@ -58,8 +64,8 @@ class Diagnosis:
         if self.verdict == "right":
             return f"Right: {listed([name for name, verdict in self.outputs.items() if verdict == 'right'])}."
         told = [_told(names) for names in self.mistakes]
-        if not self.explained:
-            told.append(f"unexplained: {listed(self.wrong)} differ{'s' if len(self.wrong) == 1 else ''} by {self.residual:.2g} of the largest value")
+        if left := self.unexplained:
+            told.append(f"unexplained: {listed(left)} differ{'s' * (len(left) == 1)} by {self.residual:.2g} of the largest value")
         return f"Wrong: {'; and '.join(told)}."
 
     def hint(self, level: int = 3) -> str:
@@ -68,8 +74,8 @@ class Diagnosis:
             raise ValueError(f"hint: the level is 1, 2 or 3, got {level!r}")
         if self.verdict != "wrong" or level == 3:
             return self.sentence
-        right = [name for name, verdict in self.outputs.items() if verdict == "right"]
-        which = f"{listed(self.wrong)} {'is' if len(self.wrong) == 1 else 'are'} wrong" + (f"; {listed(right)} {'is' if len(right) == 1 else 'are'} right" if right else "")
+        named = {verdict: [name for name, own in self.outputs.items() if own == verdict] for verdict in ("wrong", "right")}
+        which = "; ".join(f"{listed(some)} {'is' if len(some) == 1 else 'are'} {verdict}" for verdict, some in named.items() if some)
         if level == 1:
             return f"{which}."
         paths = list(dict.fromkeys(names[0].path for names in self.mistakes))
@@ -86,7 +92,9 @@ class Diagnosis:
         lines = [self.sentence, *self.notes]
         if self.coefficients is not None and "dx" in self.wrong:
             c = self.coefficients
-            lines.append(f"dx = c1 [r h] + c2 [r mean(h)] + c3 [r x_hat mean(h x_hat)] + rest, with {c} for 1 | -1 | -1, rest {c.residual:.1g}")
+            lines.append(
+                f"dx = c1 [r h] + c2 [r mean(h)] + c3 [r x_hat mean(h x_hat)]: {c} for 1 | -1 | -1, and {c.residual:.1g} left over"
+            )
         if self.failing_edges:
             lines.append("Failing edges: " + ", ".join(f"{step} -> {parent}" for step, parent in self.failing_edges))
         return "\n".join(lines)
@@ -97,7 +105,7 @@ class Diagnosis:
         for name, verdict in self.outputs.items():
             told = "; ".join(_told(names) for names in self.mistakes if name in names[0].explains)
             rows.append((name, verdict, told or ("unexplained" if verdict == "wrong" else "")))
-        return Table(self.layer, ("output", "verdict", "what was done"), rows, [MARKS.get(verdict, "") for verdict in self.outputs.values()])
+        return Table(self.layer, ("output", "verdict", "what was done"), rows, [MARKS[verdict] for verdict in self.outputs.values()])
 
     def _repr_html_(self) -> str:
         notes = "".join(f"<p>{escape(line)}</p>" for line in str(self).split("\n"))
@@ -113,7 +121,7 @@ class Diagnosis:
             "outputs": dict(self.outputs),
             "explained": self.explained,
             "mistakes": [
-                [{"sentence": one.sentence, "where": one.where, "path": one.path, "explains": list(one.explains), "known as": one.known_as} for one in names]
+                [{key: getattr(one, key) for key in ("sentence", "where", "path", "explains", "known_as")} for one in names]
                 for names in self.mistakes
             ],
             "coefficients": None if c is None else {"values": list(c.values), "names": list(c.names), "residual": c.residual},
@@ -128,18 +136,25 @@ class Diagnosis:
         try:
             from matplotlib.figure import Figure
         except ImportError as error:
-            raise MissingPackageError(f'a figure needs the extra "report": pip install -e ".[report]" from the checkout ({error})') from error
+            raise MissingPackageError(
+                f'a figure needs the extra "report": pip install -e ".[report]" from the checkout ({error})'
+            ) from error
         if self.coefficients is None:
             raise ValueError("figure: there is no dx, and so no coefficients to draw")
         figure = Figure(figsize=(6, 3), layout="constrained")
         axes = figure.add_subplot()
         values, names = self.coefficients.values, self.coefficients.names
         right = [name == str(wanted) for name, wanted in zip(names, RIGHT, strict=True)]
-        shown = [f"{term}\n{name if name != '?' else f'{value:.3g} (no product)'}" for term, name, value in zip(TERMS, names, values, strict=True)]
+        shown = [
+            f"{term}\n{name if name != '?' else f'{value:.3g} (no product)'}"
+            for term, name, value in zip(TERMS, names, values, strict=True)
+        ]
         bars = axes.bar(range(3), values, color=["#0072b2" if ok else "#d55e00" for ok in right], width=0.55)
         for bar, ok in zip(bars, right, strict=True):
             bar.set_hatch("" if ok else "//")  # not by colour alone
-        axes.hlines(RIGHT, [k - 0.4 for k in range(3)], [k + 0.4 for k in range(3)], colors="#262626", linestyles="dashed", label="right: 1, -1, -1")
+        axes.hlines(
+            RIGHT, [k - 0.4 for k in range(3)], [k + 0.4 for k in range(3)], colors="#262626", linestyles="dashed", label="right: 1, -1, -1"
+        )
         axes.axhline(0, color="#8c8c8c", linewidth=0.8)
         axes.set_xticks(range(3), shown)
         axes.set_ylabel("coefficient (median over slices)")

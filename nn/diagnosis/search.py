@@ -94,8 +94,8 @@ class Space:
                     for formula, slip, filler in group.sources[i]:
                         yield (slip.edit(line, formula, filler),)
 
-    def pairs(self, output: str, target: Any, lines: Collection[str], firsts: Sequence[Edit] | None, precision: float) -> Iterator[Edits]:
-        """Two slips, in two of these lines; odd ones are looked for only alone. ``firsts`` are the first slips, where they are known.
+    def pairs(self, output: str, target: Any, lines: Collection[str], precision: float) -> Iterator[Edits]:
+        """Two slips, in two of these lines; odd ones are looked for only alone.
 
         Line by line: all that one slip above can have made of the values that are still read is a batch (few of them differ), and each
         slip of this line is tried on the whole batch.
@@ -104,37 +104,41 @@ class Space:
         leading = program.leading_to(output)
         cut = self.one_slice if output in ("dx", "y") else _as_it_is  # a look at one slice is enough, and cheaper
         target = cut(target)
-        for line in leading:
+        for place, line in enumerate(leading):
             for batch in batches:
                 env = {**self.base, **batch.values}
                 if line in lines:
                     for sources, values, seen in self._seconds(line, env, len(batch.origins), cut):
-                        hits = same(program.after(line, values, seen, leading)[output], target, precision)
+                        hits = same(program.rest(leading[place + 1 :], {**seen, line: values})[output], target, precision)
                         for k, j in np.argwhere(np.broadcast_to(hits, (len(sources), len(batch.origins)))):
                             for formula, slip, filler in sources[k]:
                                 for first, (origin, wrong, put) in batch.origins[j]:
                                     yield wrong.edit(first, origin, put), slip.edit(line, formula, filler)
                 batch.values[line] = program.value(line, env)
-            batches += self._firsts(line) if firsts is None and line in lines else self._known_firsts(line, firsts or ())
+            batches += self._firsts(line) if line in lines else ()
             batches = _merged(batches, self.base, program.read_below(line, output))
+
+    def with_one_more(self, output: str, target: Any, edits: Edits, lines: Collection[str], precision: float) -> Iterator[Edits]:
+        """These edits, and one slip more in one of these lines."""
+        program = self.program.edited({edit.name: edit.new for edit in edits})
+        env = program.run(self.base)
+        leading = program.leading_to(output)
+        for place, line in enumerate(leading):
+            for sources, values, seen in self._seconds(line, env, 1, _as_it_is) if line in lines else ():
+                for k, _ in np.argwhere(same(program.rest(leading[place + 1 :], {**seen, line: values})[output], target, precision)):
+                    for formula, slip, filler in sources[k]:
+                        yield (*edits, slip.edit(line, formula, filler))
 
     def _firsts(self, line: str) -> Iterator[_Batch]:
         for group in self.variants(line):
             chosen = [k for k, sources in enumerate(group.sources) if _likely(sources)]
             yield _Batch({line: group.values[chosen]}, [[(line, source) for source in group.sources[k]][:MOST] for k in chosen])
 
-    def _known_firsts(self, line: str, firsts: Sequence[Edit]) -> Iterator[_Batch]:
-        for edit in firsts:
-            if edit.name == line:
-                yield _Batch({line: evaluate(edit.new, self.base, {})}, [[(line, (edit.old, Slip(edit.new, edit.what), 0))]])
-
     def one_slice(self, value: Any) -> Any:
         """The first slice of an array: along all axes but those of a slice, the first element."""
         return value[(..., *self._first_slice)] if isinstance(value, np.ndarray) else value
 
-    def _seconds(
-        self, line: str, whole: Env, count: int, cut: Callable[[Any], Any]
-    ) -> Iterator[tuple[list[list[Source]], Any, Env]]:
+    def _seconds(self, line: str, whole: Env, count: int, cut: Callable[[Any], Any]) -> Iterator[tuple[list[list[Source]], Any, Env]]:
         """The slips of a line, their values on a batch, by shape, and the cut batch that these belong to."""
         env = {name: cut(value) for name, value in whole.items()}
         known = {True: self.program.known_parts(line, whole), False: self.program.known_parts(line, env)}
@@ -149,9 +153,15 @@ class Space:
             yield sources, np.concatenate(pieces), env
 
     def _distinct(self, line: str) -> list[tuple[Slip, dict[int, list[Source]]]]:
-        """One slip for each variant, with all that make the same, those together that differ in what fills them."""
+        """One slip for each variant, with all that make the same, those together that differ in what fills them.
+
+        With a slip above, it matters in which of its spellings a line is written, so the others count as slips, of no name.
+        """
         if line not in self._seconds_of:
             found: dict[int, tuple[Slip, dict[int, list[Source]]]] = {}
+            for formula in self.program[line][1:]:
+                spelling = Slip(formula, "")
+                found[id(spelling)] = spelling, {0: [(formula, spelling, 0)]}
             for group in self.variants(line):
                 for sources in group.sources:
                     likely = [source for source in sources if not source[1].odd][:MOST]
@@ -179,11 +189,11 @@ def _merged(batches: list[_Batch], base: Env, live: Collection[str]) -> list[_Ba
     whole, slices = base["x"].shape[1:], base["mu"].shape[1:]
     for batch in batches:
         count = len(batch.origins)
-        values = {name: batch.values.get(name, base[name]) for name in live}
-        values = {
-            name: np.broadcast_to(value, (count, *(slices if np.broadcast_shapes(value.shape[1:], slices) == slices else whole)))
-            for name, value in values.items()
-        }
+        values: dict[str, Any] = {}
+        for name in live:
+            value: Any = batch.values.get(name, base[name])
+            shape = slices if np.broadcast_shapes(value.shape[1:], slices) == slices else whole
+            values[name] = np.broadcast_to(value, (count, *shape))
         if count and any(name in batch.values for name in live):
             groups.setdefault(tuple(value.shape[1:] for value in values.values()), []).append(_Batch(values, batch.origins))
     return [batch for batch in map(_deduplicated, groups.values()) if batch.origins]

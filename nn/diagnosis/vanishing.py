@@ -19,7 +19,7 @@ import numpy as np
 from ..derivation.expression import Rule
 from ..derivation.faults import staged_backward
 from ..norm import formulas
-from .learner import GRADIENTS, Learner, Problem
+from .learner import GRADIENTS, Learner
 from .probes import Probe, probes
 
 Array = Any
@@ -34,12 +34,16 @@ FORMS: dict[str, Lines] = {
     "x": {"q_to_c": lambda q_bar, x: 2 * x * q_bar},
 }
 # Ways to write the variance that are equal until something is held
-VARIANCES: tuple[Lines, ...] = (
+CENTRED: tuple[Lines, ...] = (
     {},
     {"v": lambda x, axes: np.var(x, axis=axes, keepdims=True)},
-    {"v": lambda x, mu, axes: formulas.mean(x * x, axes) - mu * mu},
     {"v": lambda x, c, axes: formulas.mean(x * c, axes)},
 )
+SQUARES: Lines = {"v": lambda x, mu, axes: formulas.mean(x * x, axes) - mu * mu}
+# What dx may look like: for a variance of squares, x is no slip
+WRITTEN = [
+    (name, {**variance, **lines}) for name, lines in FORMS.items() for variance in (*CENTRED, SQUARES) if (name, variance) != ("x", SQUARES)
+]
 # The forms that dx may be equal to where mu is held, those where x - mu is held, and what that means
 STORIES: tuple[tuple[set[str], set[str], str], ...] = (
     (
@@ -60,8 +64,8 @@ def vanishing(learner: Learner, layer: str, seed: int = 0) -> str:
     """One sentence on the term that a right dx does without, and why it vanishes; "" where there is none, or it cannot be told.
 
     The learner's own code runs on arrays in which everything that is equal to mu, or to x - mu, is exchanged for other numbers. What it
-    makes of these must be what one of the `FORMS` makes of them, and no other, on two draws. The closed form
-    r (h - mean(h) - x_hat mean(h x_hat)) does without the path from the variance through mu as well. Never raises.
+    makes of these must be what one of the `FORMS` makes of them, and no other, on two draws. Nothing is said of code that never computes
+    the adjoint of the variance: the closed form r (h - mean(h) - x_hat mean(h x_hat)) has no such path to leave out. Never raises.
 
     >>> def backward(x, gamma, beta, eps, dy):
     ...     mu = x.mean(0)
@@ -139,7 +143,7 @@ def held(x: Array, numbers: Array, others: Array) -> Held:
         above = np.searchsorted(keys, array - rounding).clip(max=len(keys) - 1)
         return values[above] if (np.abs(keys[above] - array) <= rounding).all() else None
 
-    found = x.view(Held)
+    found: Held = x.view(Held)
     found.exchange = exchange
     return found
 
@@ -158,24 +162,26 @@ def _story(learner: Learner, probe: Probe, rng: np.random.Generator) -> str:
     mu = formulas.mean(x, axes)
     c = x - mu
     s = np.sqrt(formulas.mean(c * c, axes) + probe.eps)
+    v_bar = _backward(probe, {"dx": lambda v_bar, x: v_bar + 0 * x})[0]
+    if (dx := _held_dx(learner, probe, v_bar, 2 * v_bar)) is None or _alike(dx, _backward(probe, {})[0]):
+        return ""  # it never computes v_bar
     of_mu = _forms(learner, probe, "mu", mu, mu * rng.uniform(0.3, 0.7, mu.shape))
     of_c = _forms(learner, probe, "c", c, c + s * (rng.uniform(0.3, 0.6, mu.shape) + 0.3 * rng.standard_normal(c.shape)))
-    found = (story for mu_forms, c_forms, story in STORIES if (of_mu, of_c) == (mu_forms, c_forms))
-    return next(found, "")
+    return next((story for *forms, story in STORIES if forms == [of_mu, of_c]), "")
 
 
 def _forms(learner: Learner, probe: Probe, node: str, numbers: Array, others: Array) -> set[str]:
     """The forms that the learner's dx is equal to where this node is held at other numbers."""
+    dx, hold = _held_dx(learner, probe, numbers, others), {node: lambda: others}
+    return set() if dx is None else {name for name, lines in WRITTEN if _alike(dx, _backward(probe, {**lines, **hold})[0])}
+
+
+def _held_dx(learner: Learner, probe: Probe, numbers: Array, others: Array) -> Array | None:
+    """What the learner's code gives where it meets the others in the place of the numbers; None where it cannot."""
     try:
-        dx = np.asarray(learner.results(replace(probe, x=held(probe.x, numbers, others)))["dx"])
-    except (Problem, KeyError):
-        return set()
-    hold: Lines = {node: lambda: others}
-    return {
-        name
-        for name, lines in FORMS.items()
-        if any(_alike(dx, _backward(probe, {**hold, **variance, **lines})[0]) for variance in VARIANCES)
-    }
+        return np.asarray(learner.results(replace(probe, x=held(probe.x, numbers, others)))["dx"], dtype=np.float64)
+    except Exception:  # the code, or what it returned: no array of numbers
+        return None
 
 
 def _backward(probe: Probe, lines: Lines) -> tuple[Any, Any, Any]:

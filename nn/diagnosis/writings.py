@@ -6,7 +6,7 @@ change in one of these formulas, so what a learner may have spelled must stand h
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -17,7 +17,7 @@ from ..derivation.faults import PROGRAM
 from .program import Writing
 
 COUNTED = ", counted"
-Lines = Mapping[str, Sequence[Rule]]
+Lines = dict[str, tuple[Rule, ...]]
 
 
 def _sum(v: Any, axes: Any) -> Any:

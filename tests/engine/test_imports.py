@@ -186,7 +186,7 @@ for name in {walked()}:
         assert 'pip install -e ".[report]"' in str(error), error
         print(name)
 """
-    needing = {"commands.report", "drawing.formulas", "drawing.symbols"}
+    needing = {"commands.report", "commands.derive_report", "drawing.formulas", "drawing.symbols", "nn.derivation.symbolic"}
     assert {name.removeprefix("minitensor.") for name in fresh(code).split()} == needing
 
 
