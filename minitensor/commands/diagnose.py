@@ -55,13 +55,14 @@ def run(options: argparse.Namespace) -> int:
         verdict, sentence = "not graded", f"not graded: {options.code}: {result.problem}"
         described: dict[str, Any] = {"verdict": verdict, "problem": result.problem}
     else:
-        diagnosis = diagnose_outcomes(options.layer, given, result.outcomes)
+        diagnosis = diagnose_outcomes(options.layer, given, result.outcomes, seed=options.seed)
+        diagnosis = diagnosis.remarked(result.remarks) if diagnosis else diagnosis
         verdict, described = diagnosis.verdict, diagnosis.to_dict()
         sentence = str(diagnosis) if options.hint is None else diagnosis.hint(options.hint)
     if result.called:
         console.say(f"called: {result.called}")
     told = dict.fromkeys(warning for outcome in result.outcomes for warning in outcome.warnings)
-    for heading, text in (("the code warned:", "\n".join(told)), ("the code printed:", result.printed.strip())):
+    for heading, text in (("the code warned:", "\n".join(told)), ("the code printed:", "\n".join(dict.fromkeys(result.printed.splitlines())).strip())):
         if text:
             console.say(f"{heading}\n{indent(text, '  | ')}")
     console.say(sentence, MARKS[verdict])

@@ -28,6 +28,7 @@ import numpy as np
 import minitensor
 from minitensor.commands.inputs import BadInput
 from minitensor.commands.learner_file import file_and_name, load
+from minitensor.nn.diagnosis.diagnosis import remarks
 from minitensor.nn.diagnosis.learner import Learner, Outcome, raised
 from minitensor.nn.diagnosis.probes import Probe
 
@@ -35,17 +36,20 @@ LARGEST_ANSWER = 2**26  # bytes
 KEPT = 4000  # bytes of what the code prints
 STARTING = 60  # seconds for Python to start and to load NumPy, beside the time that the code has
 SPARE = 2**26  # bytes for writing the answer of code that has filled its memory
-REQUEST, ANSWER, TRACE = "request", "answer", "trace"
+REQUEST, ANSWER, REMARKS, TRACE = "request", "answer", "remarks", "trace"
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 class Result(NamedTuple):
-    """One outcome per probe, or the ``problem`` for which there are none; how the code was ``called``, and what it ``printed``."""
+    """One outcome per probe, or the ``problem`` for which there are none; how the code was ``called``, what it ``printed``, and `remarks`
+    on code that is right.
+    """
 
     outcomes: list[Outcome]
     called: str
     printed: str
     problem: str = ""
+    remarks: Sequence[str] = ()
 
 
 def outcomes(
@@ -71,7 +75,9 @@ def outcomes(
             found = [_outcome(**each) for each in told["outcomes"]]
             if len(found) != len(probes) and not told["problem"]:
                 raise ValueError(f"{len(probes)} outcomes are needed, got {len(found)}")
-            return Result(found, str(told["called"]), printed, str(told["problem"]))
+            said = folder / REMARKS
+            more = said.read_text(errors="replace").splitlines() if said.exists() else []
+            return Result(found, str(told["called"]), printed, str(told["problem"]), more)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             return Result([], "", printed, f"what came back cannot be read ({type(error).__name__}: {error})")
 
@@ -221,6 +227,9 @@ def child() -> NoReturn:
         _limit("AS", memory + SPARE, memory + SPARE)
         (folder / "unfinished").write_bytes(packed(answer))
         (folder / "unfinished").replace(folder / ANSWER)
+        if not answer["problem"]:  # what follows takes no mark away: it is for those whose answer is right
+            faulthandler.dump_traceback_later(given["seconds"], exit=True, file=trace)
+            (folder / REMARKS).write_text("\n".join(remarks(learner, given["layer"])))
         os._exit(0)
 
 

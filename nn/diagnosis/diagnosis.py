@@ -56,8 +56,12 @@ def diagnose(backward: Any, forward: Callable[..., Any] | None = None, layer: st
     learner = Learner(backward, forward, layer)
     given = probes(layer, seed)
     found = diagnose_outcomes(layer, given, [learner.outcome(probe) for probe in given], seed=seed)
-    more = [vanishing(learner, layer), exactly(learner, layer).sentence] if found else []
-    return replace(found, notes=(*found.notes, *filter(None, more)))
+    return found.remarked(remarks(learner, layer)) if found else found
+
+
+def remarks(learner: Learner, layer: str) -> list[str]:
+    """What is worth saying of code that is right: which term it left out, and why that vanishes; and whether it is right exactly."""
+    return [sentence for sentence in (vanishing(learner, layer), exactly(learner, layer).sentence) if sentence]
 
 
 @np.errstate(all="ignore")  # nan and inf are looked for, and told
@@ -81,7 +85,9 @@ def diagnose_outcomes(layer: str, given: Sequence[Probe], outcomes: Sequence[Out
     if not wrong:
         if off > DOUBLE:
             notes.append(f"The numbers are off by {off:.0e}: computed in single precision.")
-        return Diagnosis(layer, "right", verdicts, notes=notes)
+        if cancelling := failing_edges(layer, given, outcomes):
+            notes.append("The gradients are right, but not these steps on the way: their mistakes cancel.")
+        return Diagnosis(layer, "right", verdicts, notes=notes, failing_edges=cancelling)
     found = [[mistake] for mistake in misshapen]
     found += names(forward) if forward.wrong else []
     shares = coefficients(given, [each["dx"] for each in results]) if "dx" in outputs else None

@@ -13,6 +13,25 @@ from ..derivation.expression import Expression
 NUMBERS = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 OPERATORS = {np.add: "a sum", np.subtract: "a difference", np.multiply: "a product", np.divide: "a quotient"}
 HOLE = "?"
+PLACES = {
+    "m": "the count m",
+    "x_hat_bar": "the adjoint of x_hat",
+    "v_bar": "the adjoint of v",
+    "mu_bar": "the adjoint of mu",
+    "c_bar": "the adjoint of c",
+    "x_bar": "the adjoint of x",
+    "gamma_bar": "dgamma",
+    "beta_bar": "dbeta",
+    "direct_mu_bar": "the direct part of the adjoint of mu",
+    "variance_mu_bar": "the part of the adjoint of mu that comes through v",
+    "direct": "the direct term",
+    "through_v": "the term through v",
+    "through_mu": "the term through mu",
+    "sum_h": "the sum of h",
+    "mean_h": "the mean of h",
+    "sum_h_x_hat": "the sum of h x_hat",
+    "mean_h_x_hat": "the mean of h x_hat",
+}
 
 
 @dataclass(frozen=True)
@@ -25,9 +44,15 @@ class Edit:
     what: str
 
     @property
+    def place(self) -> str:
+        """Where it is: an edge of the derivation, or a line by its name."""
+        step, to, parent = self.name.partition("_to_")
+        return f"{step} -> {parent}" if to else PLACES.get(self.name, self.name)
+
+    @property
     def sentence(self) -> str:
         """The edit in one sentence."""
-        return f"{self.what}: `{self.new}` stands where `{self.old}` belongs"
+        return f"in {self.place}, {self.what}: `{self.new}` stands where `{self.old}` belongs"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..derivation.expression import Expression
 from ..derivation.faults import FAULTS, Fault
 from .edits import Edit
 from .probes import Probe, probes
@@ -154,7 +155,7 @@ def names(data: Data) -> list[list[Mistake]]:
     """The mistakes that were made, each with the names that fit it equally; [] where not all that is wrong can be named."""
     if found := _known(data):
         return found
-    alone = {name: list(islice(_singles(data, name), 12)) for name in data.wrong}
+    alone = {name: list(_singles(data, name)) for name in data.wrong}
     return _combined(data, alone) or _combined(data, _two_slips(data, alone))
 
 
@@ -170,7 +171,7 @@ def _known(data: Data) -> list[list[Mistake]]:
 
 def _of_fault(fault: Fault, explains: tuple[str, ...]) -> Mistake:
     line = next(iter(fault.replaced))
-    return Mistake(fault.sentence, place(line), _path(line), explains, fault.name, partial(_computed_by, fault))
+    return Mistake(fault.sentence, _place(line), _path(line), explains, fault.name, partial(_computed_by, fault))
 
 
 def _is_fault(data: Data, fault: Fault, i: int) -> bool:
@@ -188,7 +189,7 @@ def _singles(data: Data, output: str) -> Iterator[Found]:
     for writing in writings(data.layer):
         space = space_of(writing, data.layer, data.seed, DISTINCT)
         found = space.singles(LINES[output], data.target(output, DISTINCT), _lines(data, writing, output), data.precision)
-        yield from data.explaining(output, writing, found)
+        yield from islice(data.explaining(output, writing, found), MOST)
 
 
 def _pairs(data: Data, output: str, forward: bool = True) -> Iterator[Found]:
@@ -238,17 +239,16 @@ def _told(found: Sequence[Found], explains: tuple[str, ...]) -> list[list[Mistak
     ranked = sorted(found, key=lambda each: sum(_cost(edit) for edit in each[1]))
     lists = [
         [
-            Mistake(edit.sentence, place(edit.name), _path(edit.name), explains, program=partial(_computed, writing, edits))
+            Mistake(edit.sentence, edit.place, _path(edit.name), explains, program=partial(_computed, writing, edits))
             for edit in edits
             if edit.what  # another spelling is none
         ]
         for writing, edits, _ in ranked
     ]
     first = lists[0]
-    alternatives = [other for other in lists[1:] if len(other) == len(first)]
-    return [
-        list({m.sentence: m for m in (mistake, *(other[i] for other in alternatives))}.values())[:MOST] for i, mistake in enumerate(first)
-    ]
+    alternatives = [other for other in lists if len(other) == len(first)]
+    # Of the same place, one is enough
+    return [list({other[i].where: other[i] for other in reversed(alternatives)}.values())[::-1][:MOST] for i in range(len(first))]
 
 
 def _cost(edit: Edit) -> float:
@@ -257,10 +257,8 @@ def _cost(edit: Edit) -> float:
     return next((i for i, word in enumerate(words) if word in edit.what), len(words)) + len(str(edit.new)) / 1000
 
 
-def place(line: str) -> str:
-    """An edge, or what the line is called."""
-    step, to, parent = line.partition("_to_")
-    return f"{step} -> {parent}" if to else line
+def _place(line: str) -> str:
+    return Edit(line, Expression(line), Expression(line), "").place
 
 
 JOINED = "where the paths are added up"

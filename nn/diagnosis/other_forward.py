@@ -11,7 +11,7 @@ import numpy as np
 from minitensor import Tensor, grad
 
 from .edits import Edit
-from .naming import DISTINCT, FORWARD, LIKE, Data, Mistake, place, space_of
+from .naming import DISTINCT, FORWARD, LIKE, Data, Mistake, space_of
 from .probes import Probe
 from .program import environment, evaluate
 
@@ -29,7 +29,7 @@ def gradients_of_another_forward(given: Sequence[Probe], data: Data) -> list[lis
                 edit = slip.edit(line, formula, filler)
                 if not slip.odd and _explains(edit, given, data):
                     sentence = f"the gradients are the right ones of another forward, in which {edit.sentence}"
-                    return [[Mistake(sentence, place(line), "the forward that the backward belongs to", tuple(data.wrong))]]
+                    return [[Mistake(sentence, edit.place, "the forward that the backward belongs to", tuple(data.wrong))]]
     return []
 
 

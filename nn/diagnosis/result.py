@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
@@ -39,6 +39,10 @@ class Diagnosis:
 
     def __bool__(self) -> bool:
         return self.verdict == "right"
+
+    def remarked(self, remarks: Sequence[str]) -> Diagnosis:
+        """The same, with further notes."""
+        return replace(self, notes=(*self.notes, *remarks))
 
     @property
     def wrong(self) -> list[str]:

@@ -7,7 +7,7 @@ numbers on data with which it was not found.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -95,31 +95,11 @@ class Space:
                         yield (slip.edit(line, formula, filler),)
 
     def pairs(self, output: str, target: Any, lines: Collection[str], precision: float) -> Iterator[Edits]:
-        """Two slips, in two of these lines; odd ones are looked for only alone.
-
-        Line by line: all that one slip above can have made of the values that are still read is a batch (few of them differ), and each
-        slip of this line is tried on the whole batch.
-        """
-        program, batches = self.program, list[_Batch]()
-        leading = program.leading_to(output)
-        cut = self.one_slice if output in ("dx", "y") else _as_it_is  # a look at one slice is enough, and cheaper
-        target = cut(target)
-        for place, line in enumerate(leading):
-            for batch in batches:
-                env = {**self.base, **batch.values}
-                if line in lines:
-                    for sources, values, seen in self._seconds(line, env, len(batch.origins), cut):
-                        hits = same(program.rest(leading[place + 1 :], {**seen, line: values})[output], target, precision)
-                        for k, j in np.argwhere(np.broadcast_to(hits, (len(sources), len(batch.origins)))):
-                            for formula, slip, filler in sources[k]:
-                                for first, (origin, wrong, put) in batch.origins[j]:
-                                    yield wrong.edit(first, origin, put), slip.edit(line, formula, filler)
-                batch.values[line] = program.value(line, env)
-            batches += self._firsts(line) if line in lines else ()
-            batches = _merged(batches, self.base, program.read_below(line, output))
+        """Two slips, in two of these lines; odd ones are looked for only alone."""
+        return self._paired(self.program, self.base, self._firsts, output, target, lines, precision)
 
     def with_one_more(self, output: str, target: Any, edits: Edits, lines: Collection[str], precision: float) -> Iterator[Edits]:
-        """These edits, and one slip more in one of these lines."""
+        """These edits, and one slip more in one of these lines, of which another may be spelled otherwise: that makes a difference now."""
         program = self.program.edited({edit.name: edit.new for edit in edits})
         env = program.run(self.base)
         leading = program.leading_to(output)
@@ -128,6 +108,45 @@ class Space:
                 for k, _ in np.argwhere(same(program.rest(leading[place + 1 :], {**seen, line: values})[output], target, precision)):
                     for formula, slip, filler in sources[k]:
                         yield (*edits, slip.edit(line, formula, filler))
+        for more in self._paired(program, env, lambda line: self._spellings(line, env), output, target, lines, precision):
+            yield (*edits, *more)
+
+    def _paired(
+        self,
+        program: Program,
+        base: Env,
+        firsts: Callable[[str], Iterable[_Batch]],
+        output: str,
+        target: Any,
+        lines: Collection[str],
+        precision: float,
+    ) -> Iterator[Edits]:
+        """Line by line: all that one slip above can have made of the values that are still read is a batch (few of them differ), and each
+        slip of this line is tried on the whole batch.
+        """
+        batches: list[_Batch] = []
+        leading = program.leading_to(output)
+        cut = self.one_slice if output in ("dx", "y") else _as_it_is  # a look at one slice is enough, and cheaper
+        target = cut(target)
+        for place, line in enumerate(leading):
+            for batch in batches:
+                env = {**base, **batch.values}
+                if line in lines:
+                    for sources, values, seen in self._seconds(line, env, len(batch.origins), cut):
+                        hits = same(program.rest(leading[place + 1 :], {**seen, line: values})[output], target, precision)
+                        for k, j in np.argwhere(np.broadcast_to(hits, (len(sources), len(batch.origins)))):
+                            for formula, slip, filler in sources[k]:
+                                for first, (origin, wrong, put) in batch.origins[j]:
+                                    yield wrong.edit(first, origin, put), slip.edit(line, formula, filler)
+                batch.values[line] = program.value(line, env)
+            batches += firsts(line) if line in lines else ()
+            batches = _merged(batches, base, program.read_below(line, output))
+
+    def _spellings(self, line: str, env: Env) -> Iterator[_Batch]:
+        for formula in self.program[line][1:]:
+            value = evaluate(formula, env, {})
+            if not same(value, env[line][0], SAME).all():
+                yield _Batch({line: value}, [[(line, (formula, Slip(formula, ""), 0))]])
 
     def _firsts(self, line: str) -> Iterator[_Batch]:
         for group in self.variants(line):

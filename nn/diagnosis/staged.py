@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate, chain
@@ -56,13 +56,16 @@ def failing_edges(layer: str, probes: Sequence[Probe], outcomes: Sequence[Outcom
         return []
     for each in stages:
         each.given = {node: each.given[node] for node in nodes}
-    found = set(chain.from_iterable(_blamed(stages, node) for node in nodes if not all(each.is_right(node) for each in stages)))
+    right = [node for node in nodes if all(each.is_right(node) for each in stages)]
+    cleared = {edge for node in right for edge in stages[0].leading_to(node) if all(each.matters(node, edge) for each in stages)}
+    found = set(chain.from_iterable(_blamed(stages, node, cleared) for node in nodes if node not in right))
     return [edge for edge in instance_norm.edges if edge in found]
 
 
-def _blamed(stages: Sequence[_Stages], node: str) -> Sequence[Edge]:
-    """Which of the edges that lead to a node explain what is wrong there."""
+def _blamed(stages: Sequence[_Stages], node: str, cleared: Collection[Edge]) -> Sequence[Edge]:
+    """Which of the edges that lead to a node explain what is wrong there; none that something right came through, if there are others."""
     edges = list(stages[0].leading_to(node))
+    edges = [edge for edge in edges if edge not in cleared] or edges
     if len(edges) == 1:
         return edges
     return [edge for edge in edges if any(all(each.explains(node, edge, slip) for each in stages) for slip in _slips(edge))] or edges
@@ -116,13 +119,17 @@ class _Stages:
         for edge in instance_norm.edges:
             if edge[1] == node:
                 bar = self.given[edge[0]] if edge[0] in self.given else self.expected(edge[0], otherwise)
-                made = otherwise.get(edge, partial(call, instance_norm.rules[edge]))
-                total = total + made({**self.env, f"{edge[0]}_bar": bar})
+                env = {**self.env, f"{edge[0]}_bar": bar}
+                total = total + (otherwise[edge](env) if edge in otherwise else call(instance_norm.rules[edge], env))
         return total
 
     def is_right(self, node: str) -> bool:
         """Whether the learner's adjoint is what it should be."""
         return _close(self.given[node], self.expected(node, {}))
+
+    def matters(self, node: str, edge: Edge) -> bool:
+        """Whether the adjoint of a node changes with the contribution of an edge."""
+        return not _close(self.expected(node, {edge: lambda env: 0.0}), self.expected(node, {}))
 
     def explains(self, node: str, edge: Edge, slip: Callable[[Env], Any]) -> bool:
         """Whether the learner's adjoint is what it should be, but for this contribution of an edge, times any number."""
@@ -153,5 +160,7 @@ def _ends(shape: Shape) -> set[int]:
 
 
 def _close(value: Array, right: Array) -> bool:
+    """Equal to `CLOSE`, and nan where the other is."""
     value, right = np.broadcast_arrays(value, right)
-    return bool(np.allclose(value, right, rtol=0, atol=CLOSE * np.max(np.abs(right))))
+    largest = np.max(np.abs(right), initial=0, where=np.isfinite(right))
+    return bool(np.allclose(value, right, rtol=0, atol=CLOSE * largest, equal_nan=True))

@@ -133,6 +133,21 @@ _MEANS: Lines = _HEAD | {
 }
 
 
+# Of BatchNorm alone, in which gamma is shared by just what is normalised together
+_PARAMETERS: Lines = _HEAD | {
+    "bracket": (
+        lambda y_bar, x_hat, gamma_bar, beta_bar, m: m * y_bar - beta_bar - x_hat * gamma_bar,
+        lambda y_bar, x_hat, gamma_bar, beta_bar, m: m * y_bar - (beta_bar + x_hat * gamma_bar),
+    ),
+    "dx": (
+        lambda bracket, gamma, r, m: gamma * r * bracket / m,
+        lambda bracket, gamma, s, m: gamma / (m * s) * bracket,
+        lambda bracket, gamma, r, m: 1 / m * gamma * r * bracket,
+        lambda bracket, gamma, r, m: gamma * r / m * bracket,
+    ),
+}
+
+
 def _written(lines: Mapping[str, Rule], more: Lines) -> Writing:
     return {name: tuple(map(traced, (rule, *more.get(name, ())))) for name, rule in lines.items()}
 
@@ -145,7 +160,8 @@ def writings(layer: str) -> dict[str, Writing]:
     """
     forward = {name: rule for name, rule in PROGRAM.items() if name in ("mu", "c", "q", "v", "s", "r", "x_hat", "y")}
     found = {"chain": _written({key: rule for key, rule in PROGRAM.items() if key not in ("s_to_eps", "eps_bar")}, _CHAIN)}
-    for name, lines in (("course", _COURSE), ("closed", _CLOSED), ("means", _MEANS)):
+    closed = {"course": _COURSE, "closed": _CLOSED, "means": _MEANS} | ({"parameters": _PARAMETERS} if layer == "batch_norm" else {})
+    for name, lines in closed.items():
         first, more = {key: formulas[0] for key, formulas in lines.items()}, {key: formulas[1:] for key, formulas in lines.items()}
         found[name] = _written({**forward, **first}, {**_FORWARD, **more})
     count = {"m": (traced(_COUNTS[layer]),)}

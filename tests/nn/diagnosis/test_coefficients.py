@@ -93,17 +93,17 @@ def test_of_known_mistakes(fault, names):
 
 @st.composite
 def products(draw, layer):
-    """A rational number times small powers of at most two scalars, by its name."""
+    """A rational number times one or two scalars, or the square of one, by its name: not so small that rounding would hide it."""
     rational = Fraction(draw(st.integers(1, 6)), draw(st.integers(1, 6)))
     some = draw(st.lists(st.sampled_from(SCALARS[layer]), max_size=2, unique=True))
-    powers = {name: draw(st.sampled_from((-2, -1, 1, 2))) for name in some}
+    powers = {name: draw(st.sampled_from((-2, -1, 1, 2) if len(some) == 1 else (-1, 1))) for name in some}
     product = [str(rational.numerator), *(f"{name}^{power}" for name, power in powers.items() if power > 0)]
     under = [str(rational.denominator), *(f"{name}^{-power}" for name, power in powers.items() if power < 0)]
     return f"{draw(st.sampled_from(('', '-')))}{' '.join(product)}/({' '.join(under)})"
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(st.data())
 def test_planted_products_are_read_off(layer, data):
     names = [data.draw(products(layer)) for _ in RIGHT]
@@ -115,7 +115,7 @@ def test_planted_products_are_read_off(layer, data):
             np.testing.assert_allclose(value_of(told, scalars), value_of(name, scalars), rtol=1e-9, err_msg=f"{told} for {name}")
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.integers(1, 6), st.integers(1, 6), st.sampled_from((-1, 1)))
 def test_a_rational_number_is_printed_in_lowest_terms(top, bottom, sign):
     wanted = Fraction(sign * top, bottom)
