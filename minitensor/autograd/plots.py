@@ -21,7 +21,7 @@ LEAST = 1e-17  # an error of 0 has no logarithm
 ROUNDING = 1e-8  # a scale that ends lower would paint rounding errors in the colours of mistakes
 
 
-def _matplotlib() -> tuple[Any, Any]:
+def from_matplotlib() -> tuple[Any, Any]:
     """Figure and LogNorm, imported when a picture is asked for: matplotlib is optional, and slow to load."""
     try:
         from matplotlib.colors import LogNorm
@@ -33,7 +33,7 @@ def _matplotlib() -> tuple[Any, Any]:
 
 def heatmap(maps: Sequence[tuple[str, Array, Array]]) -> Figure:
     """Per input the largest |analytic - numerical| of each element, all on one scale; of more than two axes the last makes the rows."""
-    make, scale = _matplotlib()
+    make, scale = from_matplotlib()
     figure: Figure = make(figsize=(5 * len(maps), 4), layout="constrained")
     panels = figure.subplots(1, len(maps), squeeze=False)[0]
     worst = max(float(np.max(errors, initial=0, where=np.isfinite(errors))) for _, errors, _ in maps)
@@ -71,7 +71,7 @@ def step_sizes(subject: Subject, cotangent: Array, direction: Array, analytic: f
         "Richardson": lambda h: richardson(along, h, levels=3).value,
         "complex step": lambda h: cotangent @ subject.complex_slopes(subject.x, direction, h),
     }
-    make, _ = _matplotlib()
+    make, _ = from_matplotlib()
     figure: Figure = make(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
     steps = 10.0 ** np.arange(0, -15.5, -0.5)

@@ -62,7 +62,10 @@ def run(options: argparse.Namespace) -> int:
     if result.called:
         console.say(f"called: {result.called}")
     told = dict.fromkeys(warning for outcome in result.outcomes for warning in outcome.warnings)
-    for heading, text in (("the code warned:", "\n".join(told)), ("the code printed:", "\n".join(dict.fromkeys(result.printed.splitlines())).strip())):
+    for heading, text in (
+        ("the code warned:", "\n".join(told)),
+        ("the code printed:", "\n".join(dict.fromkeys(result.printed.splitlines())).strip()),
+    ):
         if text:
             console.say(f"{heading}\n{indent(text, '  | ')}")
     console.say(sentence, MARKS[verdict])

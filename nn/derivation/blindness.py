@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minitensor.autograd.plots import _matplotlib, svg
+from minitensor.autograd.plots import from_matplotlib, svg
 from minitensor.errors import MissingPackageError, describe
 from minitensor.tables import Table
 
 from ..norm import Norm
 from ..norm.layout import Shape
 from .expression import reads
-from .faults import FAULTS, PROGRAM, UNCENTRED_PROGRAM, Replaced, known_faults, staged_backward
+from .faults import FAULTS, PROGRAM, Replaced, known_faults, staged_backward
 from .gradient_check import GRADIENTS, SHAPE, Backward, GradientCheck, layer_for, named, refuse_layer
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class ComparedChecks:
 
         A `matplotlib.figure.Figure`. Raises `MissingPackageError` without matplotlib.
         """
-        make, _ = _matplotlib()
+        make, _ = from_matplotlib()
         grid, (rows, columns) = self._grid, self._sides
         figure: Figure = make(figsize=(8, 1.5 + 0.2 * len(rows) * (len(columns) + 1)), layout="constrained")
         axes, height = figure.add_subplot(), 0.8 / len(columns)
@@ -189,7 +189,7 @@ def blindness(check: Check, layer: str | Norm = "instance_norm", *, grades: Sequ
 
     >>> usual = GradientCheck("sum(y**2)", gamma="ones", beta="zeros", eps=1e-5)
     >>> print(blindness(usual).count, "|", blindness(GradientCheck("sum(w*y)")).count)
-    8 of 31 | 0 of 31
+    9 of 31 | 0 of 31
     """
     if not (isinstance(check, GradientCheck) or callable(check)):
         raise TypeError(f"blindness: a GradientCheck or a function of a backward is needed, got {describe(check)}")
@@ -255,17 +255,17 @@ def _known(seen: Mapping[Shape, Norm], grades: Sequence[str]) -> list[str]:
     norm = next(iter(seen.values()))
     graded = set(grades) - ({"dbeta"} if norm.bias is None else set())
     wrong = {name for shape in seen for name in known_faults(norm, shape)}
-    known = [name for name in FAULTS if name in wrong and _touched(name, norm.centred) & graded]
+    known = [name for name in FAULTS if name in wrong and _touched(name) & graded]
     if not known:
         raise ValueError(f"blindness: no mistake in {', '.join(grades)} of {norm} is known")
     return known
 
 
 @cache
-def _touched(name: str, centred: bool) -> frozenset[str]:
+def _touched(name: str) -> frozenset[str]:
     """The gradients that depend on a line that is written wrongly."""
     lines = set(FAULTS[name].replaced)
-    for line, rule in (PROGRAM if centred else UNCENTRED_PROGRAM).items():
+    for line, rule in PROGRAM.items():
         if not lines.isdisjoint(reads(rule)):
             lines.add(line)
     return frozenset(name for name, line in zip(GRADIENTS, ("dx", "gamma_bar", "beta_bar"), strict=True) if line in lines)

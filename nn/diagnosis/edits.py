@@ -91,7 +91,7 @@ def slips(formula: Any, scope: Sequence[str], axes: Sequence[Any]) -> Iterator[S
 
     >>> c, q = Expression("c"), Expression("q_bar")
     >>> [str(slip.formula) for slip in slips(2 * c * q, ["c", "q_bar"], [])][:5]
-    ['(2 * c) + q_bar', '2 * c - q_bar', 'q_bar - 2 * c', '2 * c / q_bar', 'q_bar / (2 * c)']
+    ['2 * c + q_bar', '2 * c - q_bar', 'q_bar - 2 * c', '2 * c / q_bar', 'q_bar / (2 * c)']
     """
     yield from _inside(formula, scope, axes)
     yield Slip(HOLE_NAME, f"{HOLE} for all of it", tuple(scope))

@@ -204,11 +204,13 @@ def _pairs(data: Data, output: str, forward: bool = True) -> Iterator[Found]:
 
 def _with_one_more(data: Data, output: str, edits: Edits) -> Iterator[Found]:
     """These slips and one more, in whatever writing of the backward."""
+    lines = {edit.name for edit in edits}
     for writing in writings(data.layer):
-        space = space_of(writing, data.layer, data.seed, SMALL)
-        chosen = [line for line in _lines(data, writing, output) if line not in {edit.name for edit in edits}]
-        found = space.with_one_more(LINES[output], data.target(output, SMALL), edits, chosen, data.precision)
-        yield from data.explaining(output, writing, found)
+        if writing.endswith(COUNTED) == ("m" in lines):
+            space = space_of(writing, data.layer, data.seed, SMALL)
+            chosen = [line for line in _lines(data, writing, output) if line not in lines]
+            found = space.with_one_more(LINES[output], data.target(output, SMALL), edits, chosen, data.precision)
+            yield from data.explaining(output, writing, found)
 
 
 def _two_slips(data: Data, alone: Mapping[str, list[Found]]) -> dict[str, list[Found]]:
@@ -219,7 +221,7 @@ def _two_slips(data: Data, alone: Mapping[str, list[Found]]) -> dict[str, list[F
             found[name] = list(islice(_pairs(data, name), 4))
     if "dx" in data.wrong and not found["dx"]:
         shown = {tuple((edit.name, str(edit.new)) for edit in edits): edits for _, edits, _ in found.get("dgamma", ())}
-        before = [edits for edits in shown.values() if all(edit.name in FORWARD for edit in edits)]
+        before = [edits for edits in shown.values() if all(edit.name in FORWARD for edit in edits)][:MOST]
         more = chain.from_iterable(_with_one_more(data, "dx", edits) for edits in before)
         found["dx"] = list(islice(more, 4)) or list(islice(_pairs(data, "dx", forward="dgamma" not in data.outputs), 4))
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
-from minitensor.errors import MissingPackageError
+from minitensor.autograd.plots import from_matplotlib
 from minitensor.tables import Table
 
 from .coefficients import RIGHT, TERMS, Coefficients
@@ -137,15 +137,10 @@ class Diagnosis:
 
     def figure(self) -> Any:
         """The three coefficients of dx as bars, each with the mark that it should reach: a ``matplotlib.figure.Figure``."""
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise MissingPackageError(
-                f'a figure needs the extra "report": pip install -e ".[report]" from the checkout ({error})'
-            ) from error
         if self.coefficients is None:
             raise ValueError("figure: there is no dx, and so no coefficients to draw")
-        figure = Figure(figsize=(6, 3), layout="constrained")
+        make, _ = from_matplotlib()
+        figure = make(figsize=(6, 3), layout="constrained")
         axes = figure.add_subplot()
         values, names = self.coefficients.values, self.coefficients.names
         right = [name == str(wanted) for name, wanted in zip(names, RIGHT, strict=True)]

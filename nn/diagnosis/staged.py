@@ -24,6 +24,7 @@ Shape = tuple[int, ...]
 Contributions = Mapping[Edge, Callable[[Env], Any]]  # of some edges, made otherwise than by their rule
 
 CLOSE = 1e-7  # of the largest value
+# Names of nodes as they are compared, in which underscores and capitals do not count
 _PLAIN = {name.replace("_", ""): name for name in (*instance_norm.by_name, "x", "gamma", "beta") if name != instance_norm.output}
 
 

@@ -16,9 +16,8 @@ from minitensor import nn
 from minitensor.errors import DTypeError, GraphError, MissingPackageError, ShapeError
 from minitensor.nn.derivation import FAULTS, known_faults, staged_backward
 from minitensor.nn.derivation.blindness import Blindness, ComparedChecks, blindness, compare_checks
-from minitensor.nn.derivation.gradient_check import GRADIENTS, LAYERS, LOSSES, SHAPE, GradientCheck, layer_for
+from minitensor.nn.derivation.gradient_check import GRADIENTS, LAYERS, LOSSES, RULES, SHAPE, GradientCheck, layer_for
 
-RULES = ("rel_error", "allclose", "gradcheck", "MiniTorch")
 USUAL = partial(GradientCheck, shape=(2, 3, 4, 5), eps=1e-5, gamma="ones", beta="zeros")
 AFFINE = partial(USUAL, gamma="random", beta="random")
 GOOD = partial(AFFINE, eps=0.1)
@@ -47,7 +46,7 @@ every_layer = pytest.mark.parametrize("layer", LAYERS)
     ],
 )
 def test_how_many_are_accepted(recipe, loss, counts):
-    found = [judged(recipe, loss, rule) for rule in RULES[1:]]
+    found = [judged(recipe, loss, rule) for rule in ("allclose", "gradcheck", "MiniTorch")]
     assert tuple(len(each.accepted) for each in found) == counts
     assert {(each.known, each.refuses_right) for each in found} == {(31, False)}
     assert [each.ok for each in found] == [not n for n in counts]
@@ -104,6 +103,25 @@ def test_a_wider_tolerance_accepts_no_less(exponents):
         for each in (narrow, wide)
     ]
     assert set(found[0]) <= set(found[1])
+
+
+@pytest.mark.parametrize(
+    ("rule", "numerical", "least"),
+    [
+        ("rel_error", 0.0, 1e-14),  # of 1e-8, which stands for what is smaller
+        ("rel_error", 2.0, 4e-6),
+        ("allclose", 0.0, 1e-8),
+        ("allclose", 2.0, 1e-8 + 2e-5),
+        ("gradcheck", 0.0, 1e-5),
+        ("gradcheck", 2.0, 1e-5 + 2e-3),
+        ("MiniTorch", 0.0, 1e-2),
+        ("MiniTorch", 2.0, 3e-2),
+    ],
+)
+def test_a_rule_accepts_up_to_its_bound(rule, numerical, least):
+    """One element that is off by a little less, and by a little more."""
+    off = [np.array([1.0, numerical + share * least]) for share in (0.99, 1.01)]
+    assert [bool(RULES[rule](analytic, np.array([1.0, numerical]))) for analytic in off] == [True, False]
 
 
 # -- what is compared --------------------------------------------------------------------------------------------------------------
