@@ -15,7 +15,7 @@ from ..norm.layout import Layout, Shape
 from .coefficients import RIGHT, TERMS, Coefficients, coefficients
 from .exactly import exactly
 from .learner import Learner, Outcome
-from .naming import DISTINCT, JOINED, LIKE, LINES, Data, Mistake, names, right_results
+from .naming import DISTINCT, JOINED, LIKE, LINES, Data, Mistake, combined, known, one_slip, right_results, two_slips
 from .other_forward import gradients_of_another_forward
 from .probes import Probe, probes
 from .result import Diagnosis, listed
@@ -61,7 +61,8 @@ def diagnose(backward: Any, forward: Callable[..., Any] | None = None, layer: st
 
 def remarks(learner: Learner, layer: str) -> list[str]:
     """What is worth saying of code that is right: which term it left out, and why that vanishes; and whether it is right exactly."""
-    return [sentence for sentence in (vanishing(learner, layer), exactly(learner, layer).sentence) if sentence]
+    said = (vanishing(learner, layer), exactly(learner, layer).sentence)
+    return [f"{sentence[0].upper()}{sentence[1:]}." for sentence in said if sentence]
 
 
 @np.errstate(all="ignore")  # nan and inf are looked for, and told
@@ -88,11 +89,10 @@ def diagnose_outcomes(layer: str, given: Sequence[Probe], outcomes: Sequence[Out
         if cancelling := failing_edges(layer, given, outcomes):
             notes.append("The gradients are right, but not these steps on the way: their mistakes cancel.")
         return Diagnosis(layer, "right", verdicts, notes=notes, failing_edges=cancelling)
-    found = [[mistake] for mistake in misshapen]
-    found += names(forward) if forward.wrong else []
+    found = [[mistake] for mistake in misshapen] + (_named(given, forward) if forward.wrong else [])
     shares = coefficients(given, [each["dx"] for each in results]) if "dx" in outputs else None
     if backward.wrong:
-        found += names(backward) or _of_other_statistics(given, backward) or gradients_of_another_forward(given, backward)
+        found += _named(given, backward)
         if not any("dx" in each[0].explains for each in found) and "dx" in backward.wrong and shares is not None and shares.named:
             found += _of_coefficients(shares)
         found += [] if found else _not_finite(backward)
@@ -106,6 +106,16 @@ def diagnose_outcomes(layer: str, given: Sequence[Probe], outcomes: Sequence[Out
         tuple(notes),
         tuple(failing_edges(layer, given, outcomes)),
     )
+
+
+def _named(given: Sequence[Probe], data: Data) -> list[list[Mistake]]:
+    """The mistakes, each with the names that fit it equally; those that take longest to find come last."""
+    if found := known(data) or _of_other_statistics(given, data):
+        return found
+    alone = one_slip(data)
+    if all(alone.values()):
+        return combined(data, alone)
+    return gradients_of_another_forward(given, data, alone) or combined(data, two_slips(data, alone))
 
 
 def _on_its_path(mistake: Mistake, shares: Coefficients | None) -> Mistake:
@@ -154,7 +164,7 @@ def _axes(rank: int) -> Iterator[Shape]:
 def _of_other_statistics(given: Sequence[Probe], data: Data) -> list[list[Mistake]]:
     """The right formula, over other axes of x."""
     rank = given[0].x.ndim
-    for axes in filter(None, _axes(rank)):
+    for axes in filter(None, _axes(rank)) if "y" not in data.outputs else ():
 
         def where(shape: Shape, axes: Shape = axes) -> Layout:
             return Layout(shape, axes, (1, shape[1], *(1,) * (rank - 2)))

@@ -20,8 +20,8 @@ PLACES = {
     "mu_bar": "the adjoint of mu",
     "c_bar": "the adjoint of c",
     "x_bar": "the adjoint of x",
-    "gamma_bar": "dgamma",
-    "beta_bar": "dbeta",
+    "gamma_bar": "y -> gamma",
+    "beta_bar": "y -> beta",
     "direct_mu_bar": "the direct part of the adjoint of mu",
     "variance_mu_bar": "the part of the adjoint of mu that comes through v",
     "direct": "the direct term",
@@ -111,6 +111,8 @@ def _inside(formula: Any, scope: Sequence[str], axes: Sequence[Any]) -> Iterator
     if formula.name is not None:
         yield Slip(HOLE_NAME, f"{HOLE} for {formula}", tuple(name for name in scope if name != formula.name))
         yield Slip(-formula, f"the sign of {formula} is wrong")
+        if formula.name == "m":
+            yield Slip(formula - 1, "m - 1 for m")
         return
     yield from _here(formula, axes)
     for i, part in enumerate(formula.arguments):
@@ -140,6 +142,9 @@ def _here(formula: Expression, axes: Sequence[Any]) -> Iterator[Slip]:
     elif function is np.sqrt:
         yield Slip(arguments[0], "the root is missing")
         yield Slip(np.square(arguments[0]), "a square for a root")
+        if getattr(arguments[0], "function", None) is np.add:
+            inside, outside = arguments[0].arguments
+            yield Slip(np.sqrt(inside) + outside, f"{outside} stands outside the root")
     elif function in (np.sum, np.mean):
         exchanged: Callable[..., Any] = np.mean if function is np.sum else np.sum
         yield Slip(Expression(exchanged, arguments, formula.params), f"a {exchanged.__name__} for a {function.__name__}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
-from itertools import chain, islice
+from itertools import chain, combinations, islice
 from typing import Any
 
 import numpy as np
@@ -80,7 +80,8 @@ class Data:
         for edits in islice(found, TRIED):
             explained = self.explained(writing, edits)
             if output in explained:
-                yield writing, edits, explained
+                fewer = (some for some in combinations(edits, len(edits) - 1) if some and output in self.explained(writing, some))
+                yield writing, next(fewer, edits), explained
 
     def explained(self, writing: str, edits: Edits) -> tuple[str, ...]:
         """The outputs that the program with these edits computes as the learner's function does, on every probe."""
@@ -150,17 +151,8 @@ def _shared(layer: str, seed: int, number: int) -> dict[Any, Any]:
     return {}
 
 
-@np.errstate(all="ignore")
-def names(data: Data) -> list[list[Mistake]]:
-    """The mistakes that were made, each with the names that fit it equally; [] where not all that is wrong can be named."""
-    if found := _known(data):
-        return found
-    alone = {name: list(_singles(data, name)) for name in data.wrong}
-    return _combined(data, alone) or _combined(data, _two_slips(data, alone))
-
-
-def _known(data: Data) -> list[list[Mistake]]:
-    """The known mistakes: those that explain everything by themselves."""
+def known(data: Data) -> list[list[Mistake]]:
+    """The known mistakes that explain everything by themselves: one mistake, with the names that fit it equally."""
     found = [
         fault for fault in FAULTS.values() if "y" not in data.outputs and all(_is_fault(data, fault, i) for i in range(len(data.given)))
     ]
@@ -184,8 +176,12 @@ def _lines(data: Data, writing: str, output: str) -> list[str]:
     return [name for name, formulas in writings(data.layer)[writing].items() if formulas[0].name is None and (name != "y" or output == "y")]
 
 
+def one_slip(data: Data) -> dict[str, list[Found]]:
+    """Per output that is wrong, all slips that explain it by themselves."""
+    return {name: list(_singles(data, name)) for name in data.wrong}
+
+
 def _singles(data: Data, output: str) -> Iterator[Found]:
-    """All slips that explain this output by themselves."""
     for writing in writings(data.layer):
         space = space_of(writing, data.layer, data.seed, DISTINCT)
         found = space.singles(LINES[output], data.target(output, DISTINCT), _lines(data, writing, output), data.precision)
@@ -213,7 +209,7 @@ def _with_one_more(data: Data, output: str, edits: Edits) -> Iterator[Found]:
             yield from data.explaining(output, writing, found)
 
 
-def _two_slips(data: Data, alone: Mapping[str, list[Found]]) -> dict[str, list[Found]]:
+def two_slips(data: Data, alone: Mapping[str, list[Found]]) -> dict[str, list[Found]]:
     """Two slips in what one does not explain. What goes wrong in the forward shows in dgamma, so it is looked for there first."""
     found = dict(alone)
     for name in reversed(data.wrong):
@@ -227,13 +223,12 @@ def _two_slips(data: Data, alone: Mapping[str, list[Found]]) -> dict[str, list[F
     return found
 
 
-def _combined(data: Data, per_output: Mapping[str, list[Found]]) -> list[list[Mistake]]:
+def combined(data: Data, per_output: Mapping[str, list[Found]]) -> list[list[Mistake]]:
+    """One explanation of all that is wrong, else one for each output: mistakes, each with the names that fit it equally."""
     together = [each for each in chain.from_iterable(per_output.values()) if set(data.outputs) == set(each[2])]
     if together:
         return _told(together, tuple(data.wrong))
-    if all(per_output.values()):
-        return [told for name, found in per_output.items() for told in _told(found, (name,))]
-    return []
+    return [told for name, found in per_output.items() if found for told in _told(found, (name,))]
 
 
 def _told(found: Sequence[Found], explains: tuple[str, ...]) -> list[list[Mistake]]:

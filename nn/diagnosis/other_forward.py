@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from minitensor import Tensor, grad
 
 from .edits import Edit
-from .naming import DISTINCT, FORWARD, LIKE, Data, Mistake, space_of
+from .naming import DISTINCT, FORWARD, LIKE, Data, Found, Mistake, space_of
 from .probes import Probe
 from .program import environment, evaluate
 
@@ -19,18 +19,28 @@ Array = Any
 WRITING = "chain"
 
 
-def gradients_of_another_forward(given: Sequence[Probe], data: Data) -> list[list[Mistake]]:
-    """The slip in the forward whose true gradients, by autograd, are what the learner's function gave."""
+def gradients_of_another_forward(given: Sequence[Probe], data: Data, alone: Mapping[str, Sequence[Found]]) -> list[list[Mistake]]:
+    """The slip in the forward whose true gradients, by autograd, are what the learner's function gave.
+
+    It shows in dgamma, so it is among those that explain dgamma ``alone``, where the learner returned that.
+    """
+    if "y" in data.outputs:
+        return []
+    for edit in _edits(data) if "dgamma" not in data.outputs else [edits[0] for _, edits, _ in alone.get("dgamma", ())]:
+        if edit.name in FORWARD[1:] and _explains(edit, given, data):
+            sentence = f"the gradients are the right ones of another forward: {edit.sentence}"
+            return [[Mistake(sentence, edit.place, "the forward that the backward belongs to", tuple(data.wrong))]]
+    return []
+
+
+def _edits(data: Data) -> Iterator[Edit]:
     space = space_of(WRITING, data.layer, data.seed, DISTINCT)
-    for line in (*FORWARD[1:], "y"):
+    for line in FORWARD[1:]:
         for group in space.variants(line):
             for sources in group.sources:
-                formula, slip, filler = next((source for source in sources if not source[1].odd), sources[0])
-                edit = slip.edit(line, formula, filler)
-                if not slip.odd and _explains(edit, given, data):
-                    sentence = f"the gradients are the right ones of another forward, in which {edit.sentence}"
-                    return [[Mistake(sentence, edit.place, "the forward that the backward belongs to", tuple(data.wrong))]]
-    return []
+                formula, slip, filler = sources[0]
+                if not slip.odd:
+                    yield slip.edit(line, formula, filler)
 
 
 def _explains(edit: Edit, given: Sequence[Probe], data: Data) -> bool:

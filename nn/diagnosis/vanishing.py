@@ -87,7 +87,7 @@ def vanishing(learner: Learner, layer: str, seed: int = 0) -> str:
 class Held(np.ndarray[Any, Any]):
     """An array, and what is computed from it, in which numbers are exchanged for others as soon as they arise.
 
-    ``exchange`` gives the others, or None for an array that has none.
+    A subclass, so that the learner's code meets all that an ndarray has. ``exchange`` gives the others, or None for an array that has none.
     """
 
     exchange: Callable[[Array], Array | None]
@@ -117,9 +117,9 @@ class Held(np.ndarray[Any, Any]):
         if not isinstance(made, (np.ndarray, np.floating)):
             return made
         others = self._others(_plain(made))
-        held = np.asarray(made if others is None else others).view(Held)
-        held.exchange = self.exchange
-        return held
+        seen = np.asarray(made if others is None else others).view(Held)
+        seen.exchange = self.exchange
+        return seen
 
 
 def _plain(value: Any) -> Any:
