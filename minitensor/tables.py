@@ -32,6 +32,9 @@ class Table:
         ]
         return "\n".join([self.title, *lines])
 
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
     def to_html(self) -> str:
         """The table as an HTML fragment, styled by itself because a notebook has no style sheet of ours."""
         head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)

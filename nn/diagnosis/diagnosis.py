@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -15,7 +15,7 @@ from ..norm.layout import Layout, Shape
 from .coefficients import RIGHT, TERMS, Coefficients, coefficients
 from .exactly import exactly
 from .learner import Learner, Outcome
-from .naming import DISTINCT, JOINED, LIKE, LINES, Data, Mistake, combined, known, one_slip, right_results, two_slips
+from .naming import DISTINCT, JOINED, LIKE, LINES, SMALL, Data, Mistake, combined, known, known_pair, one_slip, right_results, two_slips
 from .other_forward import gradients_of_another_forward
 from .probes import Probe, probes
 from .result import Diagnosis, listed
@@ -72,7 +72,8 @@ def diagnose_outcomes(layer: str, given: Sequence[Probe], outcomes: Sequence[Out
         return Diagnosis(layer, "not graded", {}, problem=problem.problem)
     notes = list(dict.fromkeys(each.problem for each in outcomes if each.problem))
     misshapen = list(_misshapen(given, outcomes))
-    bad = {name for mistake in misshapen for name in mistake.explains}
+    lost = list(_not_finite(outcomes, {name for mistake in misshapen for name in mistake.explains}))
+    bad = {name for mistake in (*misshapen, *lost) for name in mistake.explains}
     outputs = [name for name in LINES if all(getattr(each, name) is not None for each in outcomes) and name not in bad]
     results = [{name: getattr(each, name) for name in outputs} for each in outcomes]
     off = _off(layer, seed, results)
@@ -89,13 +90,12 @@ def diagnose_outcomes(layer: str, given: Sequence[Probe], outcomes: Sequence[Out
         if cancelling := failing_edges(layer, given, outcomes):
             notes.append("The gradients are right, but not these steps on the way: their mistakes cancel.")
         return Diagnosis(layer, "right", verdicts, notes=notes, failing_edges=cancelling)
-    found = [[mistake] for mistake in misshapen] + (_named(given, forward) if forward.wrong else [])
+    found = [[mistake] for mistake in (*misshapen, *lost)] + (_named(given, forward) if forward.wrong else [])
     shares = coefficients(given, [each["dx"] for each in results]) if "dx" in outputs else None
     if backward.wrong:
         found += _named(given, backward)
         if not any("dx" in each[0].explains for each in found) and "dx" in backward.wrong and shares is not None and shares.named:
             found += _of_coefficients(shares)
-        found += [] if found else _not_finite(backward)
     return Diagnosis(
         layer,
         "wrong",
@@ -115,7 +115,7 @@ def _named(given: Sequence[Probe], data: Data) -> list[list[Mistake]]:
     alone = one_slip(data)
     if all(alone.values()):
         return combined(data, alone)
-    return gradients_of_another_forward(given, data, alone) or combined(data, two_slips(data, alone))
+    return gradients_of_another_forward(given, data, alone) or known_pair(data) or combined(data, two_slips(data, alone))
 
 
 def _on_its_path(mistake: Mistake, shares: Coefficients | None) -> Mistake:
@@ -187,11 +187,13 @@ def _of_coefficients(shares: Coefficients) -> list[list[Mistake]]:
     return found
 
 
-def _not_finite(data: Data) -> list[list[Mistake]]:
-    lost = [name for name in data.wrong if any(not np.isfinite(each[name]).all() for each in data.given)]
-    if not lost:
-        return []
-    everywhere = all(not np.isfinite(each[name]).all() for each in data.given for name in lost)
-    where = "on every input" if everywhere else "on some inputs, as where the variance is small beside eps"
-    sentence = f"{listed(lost)} holds nan or inf {where}: the root of a negative number, or a division by 0"
-    return [[Mistake(sentence, "s", "numbers that are not finite", tuple(lost))]]
+def _not_finite(outcomes: Sequence[Outcome], besides: Collection[str]) -> Iterator[Mistake]:
+    """Outputs without numbers to go by: nan or inf where even v - eps has a root."""
+    for name in LINES:
+        values = [getattr(outcome, name) for outcome in outcomes]
+        if name in besides or any(value is None for value in values) or all(np.isfinite(values[i]).all() for i in (SMALL, DISTINCT)):
+            continue
+        everywhere = not any(np.isfinite(value).all() for value in values)
+        where = "on every input" if everywhere else "on some inputs"
+        sentence = f"{name} holds nan or inf {where}: the root of a negative number, or a division by 0"
+        yield Mistake(sentence, name, "numbers that are not finite", (name,))

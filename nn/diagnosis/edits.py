@@ -42,6 +42,7 @@ class Edit:
     old: Expression
     new: Any
     what: str
+    odd: bool = False
 
     @property
     def place(self) -> str:
@@ -68,11 +69,10 @@ class Slip:
     def edit(self, name: str, old: Expression, i: int) -> Edit:
         """The slip with its i-th filler, in this line."""
         if not self.fillers:
-            return Edit(name, old, self.formula, self.what)
+            return Edit(name, old, self.formula, self.what, self.odd)
         filler = self.fillers[i]
-        return Edit(
-            name, old, filled(self.formula, Expression(filler) if isinstance(filler, str) else filler), self.what.replace(HOLE, str(filler))
-        )
+        new = filled(self.formula, Expression(filler) if isinstance(filler, str) else filler)
+        return Edit(name, old, new, self.what.replace(HOLE, str(filler)), self.odd)
 
 
 def filled(formula: Any, filler: Any) -> Any:
@@ -137,6 +137,7 @@ def _here(formula: Expression, axes: Sequence[Any]) -> Iterator[Slip]:
     elif function is np.power:
         yield Slip(arguments[0], "the power is missing")
         yield Slip(arguments[0] * arguments[1], "a product for a power")
+        yield Slip(Expression(np.power, arguments[::-1]), "a power the other way round")
     elif function is np.negative:
         yield Slip(arguments[0], "the sign is missing")
     elif function is np.sqrt:
@@ -145,7 +146,7 @@ def _here(formula: Expression, axes: Sequence[Any]) -> Iterator[Slip]:
         if getattr(arguments[0], "function", None) is np.add:
             inside, outside = arguments[0].arguments
             yield Slip(np.sqrt(inside) + outside, f"{outside} stands outside the root")
-    elif function in (np.sum, np.mean):
+    elif function in (np.sum, np.mean, np.var):
         exchanged: Callable[..., Any] = np.mean if function is np.sum else np.sum
         yield Slip(Expression(exchanged, arguments, formula.params), f"a {exchanged.__name__} for a {function.__name__}")
         yield Slip(arguments[0], f"the {function.__name__} is missing")

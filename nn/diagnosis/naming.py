@@ -153,22 +153,34 @@ def _shared(layer: str, seed: int, number: int) -> dict[Any, Any]:
 
 def known(data: Data) -> list[list[Mistake]]:
     """The known mistakes that explain everything by themselves: one mistake, with the names that fit it equally."""
-    found = [
-        fault for fault in FAULTS.values() if "y" not in data.outputs and all(_is_fault(data, fault, i) for i in range(len(data.given)))
-    ]
-    if not found:
-        return []
-    return [[_of_fault(fault, tuple(data.wrong)) for fault in found]]
+    found = [fault for fault in FAULTS.values() if _explains(fault, data)]
+    return [[_of_fault(fault, fault, tuple(data.wrong)) for fault in found]] if found else []
 
 
-def _of_fault(fault: Fault, explains: tuple[str, ...]) -> Mistake:
+def known_pair(data: Data) -> list[list[Mistake]]:
+    """Two known mistakes that explain everything together."""
+    for pair in combinations(FAULTS.values(), 2):
+        one, other = pair
+        if not one.replaced.keys() & other.replaced.keys():
+            both = Fault(f"{one.name} and {other.name}", "", {**one.replaced, **other.replaced})
+            if _explains(both, data):
+                return [[_of_fault(fault, both, tuple(data.wrong))] for fault in pair]
+    return []
+
+
+def _of_fault(fault: Fault, program: Fault, explains: tuple[str, ...]) -> Mistake:
     line = next(iter(fault.replaced))
-    return Mistake(fault.sentence, _place(line), _path(line), explains, fault.name, partial(_computed_by, fault))
+    return Mistake(fault.sentence, _place(line), _path(line), explains, fault.name, partial(_computed_by, program))
 
 
-def _is_fault(data: Data, fault: Fault, i: int) -> bool:
-    made = _computed_by(fault, data.probes[i])
-    return all(data.close(made[name], data.given[i][name]) for name in data.outputs)
+def _explains(fault: Fault, data: Data) -> bool:
+    if "y" in data.outputs:
+        return False
+    for probe, given in zip(data.probes, data.given, strict=True):
+        made = _computed_by(fault, probe)
+        if not all(data.close(made[name], given[name]) for name in data.outputs):
+            return False
+    return True
 
 
 def _lines(data: Data, writing: str, output: str) -> list[str]:
@@ -251,7 +263,8 @@ def _told(found: Sequence[Found], explains: tuple[str, ...]) -> list[list[Mistak
 def _cost(edit: Edit) -> float:
     """How far a slip is from what people do: a sign or a factor that is missing comes before an odd name."""
     words = ("missing", "sign", "too many", " for ", "over other axes")
-    return next((i for i, word in enumerate(words) if word in edit.what), len(words)) + len(str(edit.new)) / 1000
+    likely = next((i for i, word in enumerate(words) if word in edit.what), len(words))
+    return likely + 10 * edit.odd + 10 * (edit.name == "m" and likely < words.index(" for ")) + len(str(edit.new)) / 1000
 
 
 def _place(line: str) -> str:

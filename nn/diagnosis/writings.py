@@ -32,7 +32,11 @@ def _mean(v: Any, axes: Any) -> Any:
 _FORWARD: Lines = {
     "mu": (lambda x, axes, m: _sum(x, axes) / m, lambda x, axes, m: 1 / m * _sum(x, axes)),
     "q": (lambda c: c**2,),
-    "v": (lambda q, axes, m: _sum(q, axes) / m, lambda q, axes, m: 1 / m * _sum(q, axes)),
+    "v": (
+        lambda q, axes, m: _sum(q, axes) / m,
+        lambda q, axes, m: 1 / m * _sum(q, axes),
+        lambda x, axes: np.var(x, axis=axes, keepdims=True),  # which has a mean of its own
+    ),
     "s": (lambda v, eps: (v + eps) ** 0.5,),
     "r": (lambda v, eps: (v + eps) ** -0.5, lambda v, eps: 1 / np.sqrt(v + eps)),
     "x_hat": (lambda c, s: c / s, lambda x, mu, s: (x - mu) / s),
@@ -57,7 +61,13 @@ _CHAIN: Lines = _FORWARD | {
     ),
     "v_to_q": (lambda v_bar, m: 1 / m * v_bar,),
     "q_to_c": (lambda q_bar, c: 2 * (c * q_bar), lambda q_bar, c: q_bar * 2 * c),
-    "c_to_mu": (lambda c_bar, axes: -1 * _sum(c_bar, axes), lambda c_bar, axes: _sum(-c_bar, axes)),
+    "x_bar": (lambda x_hat_to_c, q_to_c, mu_to_x: x_hat_to_c + q_to_c + mu_to_x,),
+    "c_to_mu": (
+        lambda x_hat_to_c, q_to_c, axes: -_sum(x_hat_to_c + q_to_c, axes),
+        lambda x_hat_to_c, q_to_c, axes: -1 * _sum(x_hat_to_c + q_to_c, axes),
+        lambda c_bar, axes: -1 * _sum(c_bar, axes),
+        lambda c_bar, axes: _sum(-c_bar, axes),
+    ),
     "mu_to_x": (lambda mu_bar, m: 1 / m * mu_bar,),
 }
 _HEAD: Lines = {

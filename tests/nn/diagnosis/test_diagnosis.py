@@ -87,17 +87,14 @@ def test_a_planted_slip_in_a_right_variant_is_seen(layer):
     """A control: what finds nothing in right variants would find one number changed in each of them."""
     given = probes(layer)
     for source in right_variants(layer, 20, seed=4):
-        assert source.count("return dx, dgamma, dbeta") == 1
-        learner = Learner(changed(source, "return dx, dgamma, dbeta", "return dx + 1e-3 * x, dgamma, dbeta"), layer=layer)
+        learner = Learner(changed(source, "return (dx, dgamma, dbeta)", "return (dx + 1e-3 * x, dgamma, dbeta)"), layer=layer)
         found = diagnose_outcomes(layer, given, [learner.outcome(probe) for probe in given])
         assert found.outputs == {"dx": "wrong", "dgamma": "right", "dbeta": "right"}
 
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_results_in_single_precision_are_right(layer):
-    found = diagnose(with_results(lambda *parts: tuple(part.astype(np.float32) for part in parts), layer), layer=layer)
-    assert found
-    assert any("single precision" in note for note in found.notes)
+    assert diagnose(with_results(lambda *parts: tuple(part.astype(np.float32) for part in parts), layer), layer=layer)
 
 
 @pytest.mark.parametrize(("layer", "style"), [(layer, style) for layer in LAYERS for style in ("steps", "course", "compact")])
@@ -105,7 +102,9 @@ def test_code_that_computes_in_single_precision_is_right(layer, style):
     source = HAND_INS[layer][style]
     head, body = source.split("\n", 1)
     down = "    x, gamma, beta, dy = (a.astype(np.float32) for a in (x, gamma, beta, dy))\n"
-    assert diagnose(compiled(f"{head}\n{down}{body}"), layer=layer)
+    found = diagnose(compiled(f"{head}\n{down}{body}"), layer=layer)
+    assert found
+    assert any("single precision" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("name", ["no-2", "mean-without-1/m", "eps-forgotten", "dgamma-of-x", "unbiased"])
@@ -274,7 +273,7 @@ def test_minus_eps_in_the_root():
     found = diagnose(changed(HAND_INS["instance_norm"]["steps"], "s = np.sqrt(v + eps)", "s = np.sqrt(v - eps)"))
     assert found.verdict == "wrong"
     assert found.explained
-    assert "`v - eps`" in found.sentence or "np.sqrt(v - eps)" in found.sentence
+    assert "in s, the sign of eps is wrong" in found.sentence
 
 
 def test_a_division_by_zero():
@@ -305,9 +304,8 @@ def test_nan_in_one_input_alone():
         lambda x: np.full(x.shape, 0.37),
         lambda x: np.sin(x),
         lambda x: x**3 - x,
-        lambda x: np.zeros(x.shape),
     ],
-    ids=["noise", "a constant", "a sine", "a polynomial", "zeros"],
+    ids=["noise", "a constant", "a sine", "a polynomial"],
 )
 @pytest.mark.parametrize("layer", LAYERS)
 def test_garbage_is_unexplained(layer, garbage):
@@ -321,6 +319,13 @@ def test_garbage_is_unexplained(layer, garbage):
     assert found.mistakes == ()
     assert re.fullmatch(r"Wrong: unexplained: dx, dgamma and dbeta differ by [-+.e\d]+ of the largest value\.", found.sentence)
     assert 0.5 < found.residual < 100
+
+
+def test_zeros_are_not_called_the_gradients_of_another_forward():
+    """No forward has zeros for all three gradients, but one whose output has lost its shape."""
+    found = diagnose(with_results(lambda dx, dgamma, dbeta: (0 * dx, 0 * dgamma, 0 * dbeta)))
+    assert found.verdict == "wrong"
+    assert "forward" not in found.sentence
 
 
 @pytest.mark.parametrize("size", [1e-2, 1e-3])
@@ -386,10 +391,12 @@ def test_the_right_formula_over_other_axes_is_told(layer, axes, named):
 @pytest.mark.parametrize(
     ("r", "told"),
     [
-        (lambda x, c, v, eps: 1 / (np.sqrt(v) + eps), "eps"),  # outside the root
-        (lambda x, c, v, eps: 1 / (v + eps), "root"),  # without the root
-        (lambda x, c, v, eps: 1 / np.sqrt(v), "eps"),
+        (lambda v, m, eps: 1 / (np.sqrt(v) + eps), "eps stands outside the root"),
+        (lambda v, m, eps: 1 / (v + eps), "the root is missing"),
+        (lambda v, m, eps: 1 / np.sqrt(v * m / (m - 1) + eps), "unbiased"),
+        (lambda v, m, eps: 1 / np.sqrt(v + 2 * eps), "eps is added twice"),
     ],
+    ids=["eps outside", "no root", "unbiased", "eps twice"],
 )
 def test_right_gradients_of_another_forward_are_told(r, told):
     """By complex steps, so that the gradients are those of the forward whatever it is."""
@@ -397,7 +404,7 @@ def test_right_gradients_of_another_forward_are_told(r, told):
 
     def forward(x, gamma, beta, eps):
         c = x - x.mean(axes, keepdims=True)
-        return gamma[:, None, None] * c * r(x, c, (c * c).mean(axes, keepdims=True), eps) + beta[:, None, None]
+        return gamma[:, None, None] * c * r((c * c).mean(axes, keepdims=True), x[0, 0].size, eps) + beta[:, None, None]
 
     found = diagnose(lambda x, gamma, beta, eps, dy: gradients(forward, x, gamma, beta, eps, dy))
     assert found.verdict == "wrong"
@@ -450,7 +457,7 @@ def test_a_wrong_forward_beside_a_right_backward():
 
 
 def test_a_right_forward_beside_a_wrong_backward():
-    found = diagnose(FAULTS["no-2"].backward_alone if hasattr(FAULTS["no-2"], "backward_alone") else program("instance_norm", **FAULTS["no-2"].replaced), RIGHT_FORWARD)
+    found = diagnose(program("instance_norm", **FAULTS["no-2"].replaced), RIGHT_FORWARD)
     assert found.outputs == {"dx": "wrong", "dgamma": "right", "dbeta": "right", "y": "right"}
     assert known_as(found) == {"no-2"}
 
@@ -492,15 +499,14 @@ def test_with_a_cache():
 def test_a_function_class():
     class Norm(Function):
         @staticmethod
-        def forward(ctx, x, gamma, beta, eps, line=None):
+        def forward(ctx, x, gamma, beta, eps):
             ctx.save_for_backward(x, gamma, beta)
             ctx.eps = eps
             return RIGHT_FORWARD(x, gamma, beta, eps)
 
         @staticmethod
         def backward(ctx, dy):
-            x, gamma, beta = (each.data for each in ctx.saved_tensors)
-            return *FAULTS["no-mean-path"].backward(x, gamma, beta, ctx.eps, dy.data), None
+            return *FAULTS["no-mean-path"].backward(*ctx.saved_tensors, ctx.eps, dy), None
 
     found = diagnose(Norm)
     assert found.outputs == {"dx": "wrong", "dgamma": "right", "dbeta": "right", "y": "right"}
@@ -663,5 +669,5 @@ def test_a_diagnosis_explains_only_what_it_names():
     mistake = Mistake("one", "dx", "a path", ("dx",))
     half = Diagnosis("instance_norm", "wrong", {"dx": "wrong", "dgamma": "wrong"}, ((mistake,),), residual=0.5)
     assert not half.explained
-    assert half.sentence == "Wrong: one; and unexplained: dx and dgamma differ by 0.5 of the largest value."
+    assert half.sentence == "Wrong: one; and unexplained: dgamma differs by 0.5 of the largest value."
     assert [row[2] for row in half.table().rows] == ["one", "unexplained"]
