@@ -84,12 +84,12 @@ def test_right_variants_raise_no_false_alarm(layer):
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_planted_slip_in_a_right_variant_is_seen(layer):
-    """A control: what finds nothing in right variants would find one number changed in each of them."""
+    """A control: where nothing is found in right variants, a mistake in each of them is."""
     given = probes(layer)
     for source in right_variants(layer, 20, seed=4):
-        learner = Learner(changed(source, "return (dx, dgamma, dbeta)", "return (dx + 1e-3 * x, dgamma, dbeta)"), layer=layer)
+        learner = Learner(changed(source, "return (dx, dgamma, dbeta)", "return (dx / len(x), dgamma, dbeta)"), layer=layer)
         found = diagnose_outcomes(layer, given, [learner.outcome(probe) for probe in given])
-        assert found.outputs == {"dx": "wrong", "dgamma": "right", "dbeta": "right"}
+        assert known_as(found) >= {"averaged-over-batch"}
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -118,7 +118,9 @@ def test_a_mistake_in_single_precision_is_still_named(name):
 @pytest.mark.parametrize("guard", [1e-12, 1e-10])
 def test_tiny_guards_against_a_division_by_zero_are_right(guard):
     assert diagnose(changed(HAND_INS["batch_norm"]["steps"], "r = 1 / s", f"r = 1 / (s + {guard})"), layer="batch_norm")
-    assert diagnose(changed(HAND_INS["batch_norm"]["steps"], "v = np.mean(q, axis=0)", f"v = np.mean(q, axis=0) + {guard}"), layer="batch_norm")
+    assert diagnose(
+        changed(HAND_INS["batch_norm"]["steps"], "v = np.mean(q, axis=0)", f"v = np.mean(q, axis=0) + {guard}"), layer="batch_norm"
+    )
 
 
 # -- known mistakes ---------------------------------------------------------------------------------------------------------------------
@@ -161,7 +163,12 @@ def test_names_do_not_depend_on_the_seed(layer, seed):
 
 @pytest.mark.parametrize(
     ("name", "coefficients"),
-    [("no-mean-path", "1 | 0 | -1"), ("no-half", "1 | -1 | -2"), ("m-is-one-axis", "1 | -m/W | -m/W"), ("variance-not-summed", "? | ? | ?")],
+    [
+        ("no-mean-path", "1 | 0 | -1"),
+        ("no-half", "1 | -1 | -2"),
+        ("m-is-one-axis", "1 | -m/W | -m/W"),
+        ("variance-not-summed", "? | ? | ?"),
+    ],
 )
 def test_coefficients_stand_beside_the_names(name, coefficients):
     found = diagnose(program("instance_norm", **FAULTS[name].replaced))
@@ -227,10 +234,26 @@ def test_axes_of_length_1_too_many_are_right():
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("np.sum(dy * xhat, axis=(0, 2, 3))", "np.sum(dy * xhat, axis=(2, 3))", "dgamma has shape (3, 4), and (4,) is needed: it is summed over the axes (2, 3) instead of (0, 2, 3)"),
-        ("np.sum(dy, axis=(0, 2, 3))", "np.sum(dy, axis=(0, 1, 3))", "dbeta has shape (2,), and (4,) is needed: it is summed over the axes (0, 1, 3) instead of (0, 2, 3)"),
-        ("np.sum(dy, axis=(0, 2, 3))", "np.sum(dy)", "dbeta has shape (), and (4,) is needed: it is summed over the axes (0, 1, 2, 3) instead of (0, 2, 3)"),
-        ("np.sum(dy * xhat, axis=(0, 2, 3))", "dy * xhat", "dgamma has shape (3, 4, 2, 5), and (4,) is needed: it is summed over the axes () instead of (0, 2, 3)"),
+        (
+            "np.sum(dy * xhat, axis=(0, 2, 3))",
+            "np.sum(dy * xhat, axis=(2, 3))",
+            "dgamma has shape (3, 4), and (4,) is needed: it is summed over the axes (2, 3) instead of (0, 2, 3)",
+        ),
+        (
+            "np.sum(dy, axis=(0, 2, 3))",
+            "np.sum(dy, axis=(0, 1, 3))",
+            "dbeta has shape (2,), and (4,) is needed: it is summed over the axes (0, 1, 3) instead of (0, 2, 3)",
+        ),
+        (
+            "np.sum(dy, axis=(0, 2, 3))",
+            "np.sum(dy)",
+            "dbeta has shape (), and (4,) is needed: it is summed over the axes (0, 1, 2, 3) instead of (0, 2, 3)",
+        ),
+        (
+            "np.sum(dy * xhat, axis=(0, 2, 3))",
+            "dy * xhat",
+            "dgamma has shape (3, 4, 2, 5), and (4,) is needed: it is summed over the axes () instead of (0, 2, 3)",
+        ),
         ("np.sum(dy * xhat, axis=(0, 2, 3))", "np.zeros((3, 2))", "dgamma has shape (3, 2), and (4,) is needed"),
     ],
 )
@@ -297,20 +320,20 @@ def test_nan_in_one_input_alone():
 # -- garbage ----------------------------------------------------------------------------------------------------------------------------
 
 
+GARBAGE = {
+    "noise": lambda x: np.random.default_rng(x.shape).standard_normal(x.shape),
+    "a constant": lambda x: np.full(x.shape, 0.37),
+    "a sine": np.sin,
+    "a polynomial": lambda x: x**3 - x,
+}
+
+
 @pytest.mark.parametrize(
-    "garbage",
-    [
-        lambda x: np.random.default_rng(x.shape).standard_normal(x.shape),
-        lambda x: np.full(x.shape, 0.37),
-        lambda x: np.sin(x),
-        lambda x: x**3 - x,
-    ],
-    ids=["noise", "a constant", "a sine", "a polynomial"],
+    ("layer", "garbage"), [*((layer, "noise") for layer in LAYERS), *(("batch_norm", name) for name in GARBAGE if name != "noise")]
 )
-@pytest.mark.parametrize("layer", LAYERS)
 def test_garbage_is_unexplained(layer, garbage):
     def backward(x, gamma, beta, eps, dy):
-        return garbage(x), *(np.random.default_rng(k).standard_normal(gamma.shape) for k in (1, 2))
+        return GARBAGE[garbage](x), *(np.random.default_rng(k).standard_normal(gamma.shape) for k in (1, 2))
 
     made = backward if layer != "group_norm" else lambda x, gamma, beta, eps, dy, groups: backward(x, gamma, beta, eps, dy)
     found = diagnose(made, layer=layer)
@@ -393,10 +416,9 @@ def test_the_right_formula_over_other_axes_is_told(layer, axes, named):
     [
         (lambda v, m, eps: 1 / (np.sqrt(v) + eps), "eps stands outside the root"),
         (lambda v, m, eps: 1 / (v + eps), "the root is missing"),
-        (lambda v, m, eps: 1 / np.sqrt(v * m / (m - 1) + eps), "unbiased"),
-        (lambda v, m, eps: 1 / np.sqrt(v + 2 * eps), "eps is added twice"),
+        (lambda v, m, eps: 1 / np.sqrt(v * m / (m - 1) + eps), "m - 1 for m"),
     ],
-    ids=["eps outside", "no root", "unbiased", "eps twice"],
+    ids=["eps outside", "no root", "unbiased"],
 )
 def test_right_gradients_of_another_forward_are_told(r, told):
     """By complex steps, so that the gradients are those of the forward whatever it is."""
@@ -556,7 +578,11 @@ def test_what_is_no_function_and_no_layer_is_an_error():
 # -- how it is told ---------------------------------------------------------------------------------------------------------------------
 
 
-HINTED = [("no-2", "the path through the variance"), ("mean-path-sign", "the path through the mean"), ("dgamma-of-x", "the gradient of gamma")]
+HINTED = [
+    ("no-2", "the path through the variance"),
+    ("mean-path-sign", "the path through the mean"),
+    ("dgamma-of-x", "the gradient of gamma"),
+]
 
 
 @pytest.mark.parametrize(("name", "path"), HINTED)
@@ -613,7 +639,9 @@ def test_as_json(made):
     assert again["verdict"] == found.verdict
     assert again["sentence"] == found.sentence
     assert again["outputs"] == found.outputs
-    assert [[name["sentence"] for name in names] for names in again["mistakes"]] == [[name.sentence for name in names] for names in found.mistakes]
+    assert [[name["sentence"] for name in names] for names in again["mistakes"]] == [
+        [name.sentence for name in names] for names in found.mistakes
+    ]
     assert again["explained"] == found.explained
 
 

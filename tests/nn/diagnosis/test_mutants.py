@@ -40,7 +40,9 @@ def kind_of(layer, source):
     found = [answer(source, sample) for sample in samples(HAND_INS[layer]["steps"])]
     if all(agree(one, other, rtol=1e-6) for one, other in zip(found, right, strict=True)):
         return "right"
-    if any(one is not None and [part.size for part in one] != [part.size for part in other] for one, other in zip(found, right, strict=True)):
+    if any(
+        one is not None and [part.size for part in one] != [part.size for part in other] for one, other in zip(found, right, strict=True)
+    ):
         return "misshapen"
     return "wrong"
 
@@ -50,7 +52,10 @@ def is_true(mistake, layer, source):
     for probe, found in fresh(layer, source):
         with np.errstate(all="ignore"):
             made = mistake.program(probe)
-        if not all(agree((np.asarray(made[name]),), (found[name].reshape(np.shape(getattr(probe, LIKE[name]))),), rtol=1e-6) for name in mistake.explains):
+        if not all(
+            agree((np.asarray(made[name]),), (found[name].reshape(np.shape(getattr(probe, LIKE[name]))),), rtol=1e-6)
+            for name in mistake.explains
+        ):
             return False
     return True
 
