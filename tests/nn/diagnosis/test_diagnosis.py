@@ -14,7 +14,6 @@ from minitensor import nn
 from minitensor.autograd import Function
 from minitensor.nn.derivation import FAULTS, instance_norm, known_faults, staged_backward
 from minitensor.nn.diagnosis import Diagnosis, Learner, Mistake, diagnose, diagnose_outcomes, probes
-from minitensor.nn.diagnosis import diagnosis as grading
 from minitensor.nn.diagnosis.coefficients import RIGHT
 from minitensor.nn.diagnosis.probes import LAYERS
 from minitensor.nn.norm import formulas
@@ -266,6 +265,15 @@ def test_wrong_shapes_are_told_with_the_axes_that_were_summed(old, new, said):
     assert [names[0].path for names in found.mistakes] == [f"the shape of {said.split()[0]}"]
 
 
+def test_the_right_sum_in_a_wrong_shape_is_not_a_sum_over_other_axes():
+    found = diagnose(
+        changed(HAND_INS["group_norm"]["course"], "np.sum(dyg, axis=(0, 3, 4)).reshape(C)", "np.sum(dyg, axis=(0, 3, 4))"),
+        layer="group_norm",
+    )
+    assert "dbeta has shape (2, 5), and (10,) is needed" in found.sentence
+    assert "instead of" not in found.sentence
+
+
 @pytest.mark.parametrize(("axes", "sum_of"), [((0,), "dy"), ((1,), "dy * xhat")])
 def test_wrong_axes_in_matrices(axes, sum_of):
     source = HAND_INS["batch_norm"]["steps"]
@@ -342,6 +350,10 @@ def test_garbage_is_unexplained(layer, garbage):
     assert found.mistakes == ()
     assert re.fullmatch(r"Wrong: unexplained: dx, dgamma and dbeta differ by [-+.e\d]+ of the largest value\.", found.sentence)
     assert 0.5 < found.residual < 100
+
+
+def test_zeros_alone_are_not_called_the_gradient_of_another_forward():
+    assert "forward" not in diagnose(lambda x, gamma, beta, eps, dy: 0 * x).sentence
 
 
 def test_zeros_are_not_called_the_gradients_of_another_forward():
@@ -603,8 +615,7 @@ def test_hints_tell_more_level_by_level(name, path):
 
 def test_hints_of_what_is_unexplained():
     def backward(x, gamma, beta, eps, dy):
-        dx, dgamma, dbeta = staged_backward(x, gamma, beta, eps, dy)
-        return np.sin(x), dgamma, dbeta
+        return np.sin(x), *staged_backward(x, gamma, beta, eps, dy)[1:]
 
     assert diagnose(backward).hint(2).startswith("dx is wrong; dgamma and dbeta are right. Look at the terms")
     odd = with_results(lambda dx, dgamma, dbeta: (dx, np.sin(dgamma), dbeta))
