@@ -76,7 +76,7 @@ def coefficients(probes: Sequence[Probe], dx: Sequence[Array]) -> Coefficients:
         return Coefficients((np.nan,) * 3, ("?",) * 3, np.nan)
     c = np.concatenate(found)
     known = {name: np.concatenate([each[name] for each in scalars]) for name in scalars[0]}
-    names = [_name(c[:, k], known) if left < EXACT else "?" for k in range(3)]
+    names = [_name(c[:, k], known, float(np.abs(c).max())) if left < EXACT else "?" for k in range(3)]
     values = [float(np.median(c[:, k])) for k in range(3)]
     return Coefficients((values[0], values[1], values[2]), (names[0], names[1], names[2]), left)
 
@@ -110,11 +110,14 @@ def _slices(probe: Probe) -> dict[str, Any]:
     return {**dict(zip(TERMS, terms, strict=True)), "scalars": scalars}
 
 
-def _name(c: Array, known: Mapping[str, Array]) -> str:
-    """The coefficient as a rational number times powers of what is known, the fewest that do; "?" where none do."""
-    if np.all(np.abs(c) < EXACT):
+def _name(c: Array, known: Mapping[str, Array], largest: float) -> str:
+    """The coefficient as a rational number times powers of what is known, the fewest that do; "?" where none do.
+
+    Beside the ``largest``, rounding is 0.
+    """
+    if np.all(np.abs(c) <= EXACT * largest):
         return "0"
-    if np.any(np.abs(c) < EXACT):
+    if np.any(c == 0):
         return "?"
     logs = {name: np.log(np.abs(value)) for name, value in known.items()}
     own = np.log(np.abs(c))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -72,7 +73,7 @@ def diagnose_outcomes(layer: str, given: Sequence[Probe], outcomes: Sequence[Out
         return Diagnosis(layer, "not graded", {}, problem=problem.problem)
     notes = list(dict.fromkeys(each.problem for each in outcomes if each.problem))
     misshapen = list(_misshapen(given, outcomes))
-    lost = list(_not_finite(outcomes, {name for mistake in misshapen for name in mistake.explains}))
+    lost = list(_not_finite(outcomes, (SMALL, DISTINCT), {name for mistake in misshapen for name in mistake.explains}))
     bad = {name for mistake in (*misshapen, *lost) for name in mistake.explains}
     outputs = [name for name in LINES if all(getattr(each, name) is not None for each in outcomes) and name not in bad]
     results = [{name: getattr(each, name) for name in outputs} for each in outcomes]
@@ -86,7 +87,7 @@ def diagnose_outcomes(layer: str, given: Sequence[Probe], outcomes: Sequence[Out
     verdicts = {name: "wrong" if name in wrong else "right" for name in LINES if name in (*outputs, *bad)}
     if not wrong:
         if off > DOUBLE:
-            notes.append(f"The numbers are off by {off:.0e}: computed in single precision.")
+            notes.append(f"The numbers are off by {off:.0e}, as in single precision, or with a small guard added somewhere.")
         if cancelling := failing_edges(layer, given, outcomes):
             notes.append("The gradients are right, but not these steps on the way: their mistakes cancel.")
         return Diagnosis(layer, "right", verdicts, notes=notes, failing_edges=cancelling)
@@ -94,6 +95,10 @@ def diagnose_outcomes(layer: str, given: Sequence[Probe], outcomes: Sequence[Out
     shares = coefficients(given, [each["dx"] for each in results]) if "dx" in outputs else None
     if backward.wrong:
         found += _named(given, backward)
+        found += [
+            [mistake]
+            for mistake in _not_finite(outcomes, range(len(outcomes)), {*bad, *(name for some in found for name in some[0].explains)})
+        ]
         if not any("dx" in each[0].explains for each in found) and "dx" in backward.wrong and shares is not None and shares.named:
             found += _of_coefficients(shares)
     return Diagnosis(
@@ -102,7 +107,7 @@ def diagnose_outcomes(layer: str, given: Sequence[Probe], outcomes: Sequence[Out
         verdicts,
         tuple(tuple(_on_its_path(name, shares) for name in some) for some in found),
         shares,
-        off,
+        np.inf if lost else off,
         tuple(notes),
         tuple(failing_edges(layer, given, outcomes)),
     )
@@ -149,8 +154,8 @@ def _misshapen(given: Sequence[Probe], outcomes: Sequence[Outcome]) -> Iterator[
         sentence = f"{name} has shape {value.shape}, and {wanted} is needed"
         for axes in _axes(probe.x.ndim) if name in summed else ():
             total = summed[name].sum(axis=axes)
-            if total.size == value.size and np.allclose(total.ravel(), value.ravel(), rtol=1e-6):
-                right = tuple(axis for axis in range(probe.x.ndim) if axis != 1)
+            right = tuple(axis for axis in range(probe.x.ndim) if axis != 1)
+            if axes != right and total.size == value.size and np.allclose(total.ravel(), value.ravel(), rtol=1e-6):
                 sentence += f": it is summed over the axes {axes} instead of {right}"
                 break
         yield Mistake(sentence, name, f"the shape of {name}", (name,))
@@ -169,12 +174,18 @@ def _of_other_statistics(given: Sequence[Probe], data: Data) -> list[list[Mistak
         def where(shape: Shape, axes: Shape = axes) -> Layout:
             return Layout(shape, axes, (1, shape[1], *(1,) * (rank - 2)))
 
-        made = [staged_backward(probe.x, probe.gamma, probe.beta, probe.eps, probe.dy, where=where) for probe in given]
-        if all(data.agrees(name, [each[GRADIENTS.index(name)] for each in made]) for name in data.outputs):
+        made = [_over_other_axes(where, probe) for probe in given]
+        if all(data.agrees(name, [each[name] for each in made]) for name in data.outputs):
             named = listed([("N", "C", "H", "W")[axis] if rank == 4 else ("N", "D")[axis] for axis in axes])
             sentence = f"mean and variance are taken over the axes {axes} of x, {named}: those of another layer"
-            return [[Mistake(sentence, "mu", "which elements are normalised together", tuple(data.wrong))]]
+            program = partial(_over_other_axes, where)
+            return [[Mistake(sentence, "mu", "which elements are normalised together", tuple(data.wrong), program=program)]]
     return []
+
+
+def _over_other_axes(where: Callable[[Shape], Layout], probe: Probe) -> dict[str, Array]:
+    made = staged_backward(probe.x, probe.gamma, probe.beta, probe.eps, probe.dy, where=where)
+    return dict(zip(GRADIENTS, made, strict=True))
 
 
 def _of_coefficients(shares: Coefficients) -> list[list[Mistake]]:
@@ -187,13 +198,13 @@ def _of_coefficients(shares: Coefficients) -> list[list[Mistake]]:
     return found
 
 
-def _not_finite(outcomes: Sequence[Outcome], besides: Collection[str]) -> Iterator[Mistake]:
-    """Outputs without numbers to go by: nan or inf where even v - eps has a root."""
+def _not_finite(outcomes: Sequence[Outcome], where: Sequence[int], besides: Collection[str]) -> Iterator[Mistake]:
+    """Outputs that hold nan or inf on one of these probes, on the first two of which even v - eps has a root."""
     for name in LINES:
         values = [getattr(outcome, name) for outcome in outcomes]
-        if name in besides or any(value is None for value in values) or all(np.isfinite(values[i]).all() for i in (SMALL, DISTINCT)):
+        if name in besides or any(value is None for value in values) or all(np.isfinite(values[i]).all() for i in where):
             continue
         everywhere = not any(np.isfinite(value).all() for value in values)
-        where = "on every input" if everywhere else "on some inputs"
-        sentence = f"{name} holds nan or inf {where}: the root of a negative number, or a division by 0"
+        seen = "on every input" if everywhere else "on some inputs"
+        sentence = f"{name} holds nan or inf {seen}: the root of a negative number, or a division by 0"
         yield Mistake(sentence, name, "numbers that are not finite", (name,))

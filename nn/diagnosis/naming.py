@@ -80,7 +80,9 @@ class Data:
         for edits in islice(found, TRIED):
             explained = self.explained(writing, edits)
             if output in explained:
-                fewer = (some for some in combinations(edits, len(edits) - 1) if some and output in self.explained(writing, some))
+                fewer = (
+                    some for some in combinations(edits, len(edits) - 1) if some and set(explained) <= set(self.explained(writing, some))
+                )
                 yield writing, next(fewer, edits), explained
 
     def explained(self, writing: str, edits: Edits) -> tuple[str, ...]:
@@ -255,8 +257,8 @@ def _told(found: Sequence[Found], explains: tuple[str, ...]) -> list[list[Mistak
         for writing, edits, _ in ranked
     ]
     first = lists[0]
-    alternatives = [other for other in lists if len(other) == len(first)]
-    # Of the same place, one is enough
+    # Another name for one of the slips, where all others are the same; and of the same place, one is enough
+    alternatives = [other for other in lists if len(other) == len(first) and sum(a != b for a, b in zip(other, first, strict=True)) <= 1]
     return [list({other[i].where: other[i] for other in reversed(alternatives)}.values())[::-1][:MOST] for i in range(len(first))]
 
 

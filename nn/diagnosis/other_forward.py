@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -29,8 +30,18 @@ def gradients_of_another_forward(given: Sequence[Probe], data: Data, alone: Mapp
     for edit in _edits(data) if "dgamma" not in data.outputs else [edits[0] for _, edits, _ in alone.get("dgamma", ())]:
         if edit.name in FORWARD[1:] and _explains(edit, given, data):
             sentence = f"the gradients are the right ones of another forward: {edit.sentence}"
-            return [[Mistake(sentence, edit.place, "the forward that the backward belongs to", tuple(data.wrong))]]
+            return [
+                [
+                    Mistake(
+                        sentence, edit.place, "the forward that the backward belongs to", tuple(data.wrong), program=partial(_shaped, edit)
+                    )
+                ]
+            ]
     return []
+
+
+def _shaped(edit: Edit, probe: Probe) -> dict[str, Array]:
+    return {name: value.reshape(getattr(probe, LIKE[name]).shape) for name, value in gradients_of(edit, probe).items()}
 
 
 def _edits(data: Data) -> Iterator[Edit]:
@@ -45,14 +56,14 @@ def _edits(data: Data) -> Iterator[Edit]:
 
 def _explains(edit: Edit, given: Sequence[Probe], data: Data) -> bool:
     for probe, found in zip(given, data.given, strict=True):
-        made = _gradients(edit, probe)
-        if any(not data.close(made[name].reshape(found[name].shape), found[name]) for name in data.outputs):
+        made = gradients_of(edit, probe)
+        if any(name not in made or not data.close(made[name].reshape(found[name].shape), found[name]) for name in data.outputs):
             return False
     return True
 
 
-def _gradients(edit: Edit, probe: Probe) -> dict[str, Array]:
-    """The gradients of the forward with this slip in it."""
+def gradients_of(edit: Edit, probe: Probe) -> dict[str, Array]:
+    """The gradients of the forward with this slip in it; none where its output has not the shape of x."""
     env = environment(probe)
     leaves = {name: Tensor(env[name], requires_grad=True) for name in ("x", "gamma", "beta")}
     env |= leaves
@@ -61,7 +72,7 @@ def _gradients(edit: Edit, probe: Probe) -> dict[str, Array]:
         env[line] = evaluate(edit.new if line == edit.name else program[line][0], env, {})
     y = env["y"]
     if not isinstance(y, Tensor) or not y.requires_grad or y.shape != env["x"].shape:
-        return {name: np.zeros(leaves[like].shape) for name, like in LIKE.items() if name != "y"}
+        return {}
     found = grad(y, list(leaves.values()), Tensor(env["y_bar"]), allow_unused=True)
     return {
         name: np.zeros(leaf.shape) if value is None else value.numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
@@ -129,7 +130,7 @@ class Diagnosis:
                 for names in self.mistakes
             ],
             "coefficients": None if c is None else {"values": list(c.values), "names": list(c.names), "residual": c.residual},
-            "residual": self.residual,
+            "residual": self.residual if math.isfinite(self.residual) else None,  # JSON has no inf
             "notes": list(self.notes),
             "failing edges": [list(edge) for edge in self.failing_edges],
             "problem": self.problem,
