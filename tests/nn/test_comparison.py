@@ -244,7 +244,7 @@ def test_unseen_is_true_in_other_layers(name, monkeypatch):
     assert result.unseen == tuple(found)
 
 
-@pytest.mark.parametrize(("name", "known"), [("BatchNorm2d", 41), ("GroupNorm", 42), ("LayerNorm", 41), ("RMSNorm-2", 36)])
+@pytest.mark.parametrize(("name", "known"), [("BatchNorm2d", 41), ("GroupNorm", 42), ("LayerNorm", 41), ("RMSNorm-2", 34)])
 def test_only_what_is_a_mistake_in_the_layer_is_known(name, known):
     row = ROWS[name]
     result = compare_backward(made(row), numbers(row).x)
